@@ -1,0 +1,74 @@
+# `make help` lists the targets. Everything is installed into .venv, from hashed requirements.
+
+PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
+NEWER   := import sys; sys.exit(sys.version_info < (3, 11))
+BIN     := .venv/bin
+BENCHES := overhead queries
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.dev ## Make .venv with everything for running, testing and checking
+
+run: .venv/.run ## Start Postgres, Temporal, worker and API, run the example (ARGS=--once: then stop)
+	$(BIN)/flowtrail dev $(ARGS)
+
+test: .venv/.dev ## Run the test suite against real servers (ARGS: passed to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev ## Lint, format, types, import rules, drift between migrations and tables
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet -m drift
+
+bench: .venv/.dev ## Run every benchmark at full size (ARGS=--quick: a minute each)
+	@set -e; for bench in $(BENCHES); do $(BIN)/python -m benchmarks.$$bench $(ARGS); done
+
+migrate: .venv/.run ## Migrate the database of FLOWTRAIL_DATABASE_URL
+	$(BIN)/flowtrail migrate $(ARGS)
+
+requirements: $(BIN)/uv ## Pin the requirements anew (ARGS=--upgrade: to the newest versions)
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) $(PROJECT) --extra embedded --group run -o requirements/run.txt
+	$(COMPILE) $(PROJECT) --group run -c requirements/run.txt -o requirements/image.txt
+	$(COMPILE) $(PROJECT) --extra embedded --group dev -c requirements/run.txt -o requirements/dev.txt
+
+clean: ## Remove the embedded servers' data, build results and caches
+	rm -rf .flowtrail dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+distclean: clean ## Remove .venv too
+	rm -rf .venv
+
+.PHONY: help setup run test check bench migrate requirements clean distclean
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' $(ARGS)
+PROJECT := pyproject.toml --extra worker --extra server
+
+# uv is much faster; pip is there for the networks whose settings only pip knows. The umask lets
+# PostgreSQL's own user read its programs where root's umask would not.
+install = umask 022 && { $(BIN)/uv pip install --python $(BIN)/python $(1) || $(BIN)/pip install $(1); }
+
+# Stamps: a file in .venv per set of requirements, so that nothing happens when nothing changed.
+.venv/.run: requirements/run.txt pyproject.toml | $(BIN)/uv
+	$(call install,--quiet --require-hashes -r requirements/run.txt)
+	$(call install,--quiet --no-deps --no-build-isolation --editable .)
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.run
+	$(call install,--quiet --require-hashes -r requirements/dev.txt)
+	@touch $@
+
+$(BIN)/uv: requirements/uv.txt | $(BIN)/python
+	umask 022 && $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+		if "$$python" -c '$(NEWER)' 2>/dev/null; then umask 022 && exec "$$python" -m venv .venv; fi; \
+	done; echo 'Flowtrail needs Python 3.11 or newer: set it with make PYTHON=/path/to/python' >&2; exit 1

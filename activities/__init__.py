@@ -1,0 +1,1 @@
+"""Activities of the examples: everything that touches the outside world."""

@@ -1,0 +1,1 @@
+"""Data and stand-ins that the example workflows run on."""

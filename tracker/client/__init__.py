@@ -1,0 +1,19 @@
+"""Client SDK over HTTP: start workflows by reference, read runs, wait for results, control runs.
+
+`TrackerClient` blocks, `AsyncTrackerClient` does not; they take the same arguments. Needs the base
+requirements alone: no Temporal, no database driver.
+"""
+
+from tracker.client.async_client import AsyncTrackerClient
+from tracker.client.options import UNSET, ResultOptions, RunFilters, StartOptions, WorkflowFilters
+from tracker.client.sync_client import TrackerClient
+
+__all__ = [
+    "UNSET",
+    "AsyncTrackerClient",
+    "ResultOptions",
+    "RunFilters",
+    "StartOptions",
+    "TrackerClient",
+    "WorkflowFilters",
+]

@@ -1,0 +1,163 @@
+"""What the client's methods take: the keyword arguments that both clients share, and the
+connection settings. Nothing here reads the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal, TypedDict
+
+import httpx
+
+from tracker import __version__
+from tracker.core.ids import Ref
+from tracker.core.status import RunStatus
+from tracker.errors import InvalidRequest
+from tracker.models.wire import Priority
+
+
+class Unset(Enum):
+    """Type of `UNSET`."""
+
+    UNSET = "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+"""No argument at all, where None would be one."""
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+RefLike = Ref | str | tuple[str, str]
+"""A `Ref`, `"ref_type/ref_id"` or a pair."""
+Scalar = str | int | float | bool
+"""A metadata value that can be filtered by."""
+
+
+class StartOptions(TypedDict, total=False):
+    """Keyword arguments of `start_workflow`; None counts as not given.
+
+    Attributes:
+        args: Several arguments, in order; instead of `input`.
+        ref: The business object, in place of `ref_type` and `ref_id`.
+        metadata: JSON object that lists can be filtered by.
+        idempotency_key: Starts with the same key give the same run; makes the start repeatable.
+        task_queue: Needed for a workflow type that no worker has announced.
+        workflow_id: Default `{workflow_type}/{run id}`.
+        start_delay, execution_timeout, run_timeout: Seconds or timedelta.
+    """
+
+    args: Sequence[Any] | None
+    ref: RefLike | None
+    ref_type: str | None
+    ref_id: str | None
+    metadata: Mapping[str, Any] | None
+    idempotency_key: str | None
+    task_queue: str | None
+    workflow_id: str | None
+    id_reuse_policy: (
+        Literal["allow_duplicate", "allow_duplicate_failed_only", "reject_duplicate"] | None
+    )
+    id_conflict_policy: Literal["fail", "use_existing", "terminate_existing"] | None
+    start_delay: Duration | None
+    execution_timeout: Duration | None
+    run_timeout: Duration | None
+    priority: Priority | None
+
+
+class ResultOptions(TypedDict, total=False):
+    """Keyword arguments of `result`.
+
+    Attributes:
+        timeout: Seconds or timedelta for the whole wait; absent or None: for ever.
+        follow_runs: Whether to go on with the next run of the chain (continue-as-new, retry,
+            cron), as Temporal's own `result` does; absent: True.
+    """
+
+    timeout: Duration | None
+    follow_runs: bool
+
+
+class WorkflowFilters(TypedDict, total=False):
+    """Filters of `list_workflows`; all given ones must hold.
+
+    Attributes:
+        limit: Workflows of a page, at most 500.
+        cursor: `next_cursor` of the page before.
+    """
+
+    ref: RefLike | None
+    ref_type: str | None
+    ref_id: str | None
+    workflow_type: str | Sequence[str] | None
+    limit: int | None
+    cursor: str | None
+
+
+class RunFilters(WorkflowFilters, total=False):
+    """Filters of `list_runs` and `iter_runs`; all given ones must hold.
+
+    Attributes:
+        status: One or several; any of them.
+        metadata: Key to one or several values: any value of a key, every key.
+        started_after, started_before, finished_after, finished_before: Aware datetimes.
+    """
+
+    status: RunStatus | str | Sequence[RunStatus | str] | None
+    metadata: Mapping[str, Scalar | Sequence[Scalar]] | None
+    workflow_id: str | None
+    task_queue: str | None
+    started_after: datetime | None
+    started_before: datetime | None
+    finished_after: datetime | None
+    finished_before: datetime | None
+    order: Literal["newest", "oldest"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """Where the API is and how patient the client is.
+
+    Args:
+        base_url: For example `http://localhost:8000`.
+        api_key: Sent as `X-API-Key`.
+        timeout: Seconds for one request, without what the server was asked to wait.
+        retries: Further tries of a call that may be repeated.
+
+    Raises:
+        InvalidRequest: If `base_url` is not an HTTP URL, or a number is out of range.
+    """
+
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 10.0
+    retries: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise InvalidRequest(
+                f"expected base_url to be an http:// or https:// URL, got {self.base_url!r}",
+                field="base_url",
+            )
+        if self.timeout <= 0:
+            raise InvalidRequest(f"expected timeout > 0, got {self.timeout!r}", field="timeout")
+        if self.retries < 0:
+            raise InvalidRequest(f"expected retries >= 0, got {self.retries!r}", field="retries")
+
+    def http_arguments(self) -> dict[str, Any]:
+        """Keyword arguments for either of httpx's clients."""
+        headers = {"Accept": "application/json", "User-Agent": f"flowtrail-python/{__version__}"}
+        if self.api_key is not None:
+            headers["X-API-Key"] = self.api_key
+        return {
+            "base_url": self.base_url.rstrip("/"),
+            "headers": headers,
+            "timeout": httpx.Timeout(self.timeout),
+        }
+
+
+def seconds(duration: Duration) -> float:
+    """A duration as seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration

@@ -1,0 +1,375 @@
+"""From events to rows: the one reducer through which every recorded status passes.
+
+`fold(events)` gives at most one row per key and table, ready for one statement. It knows nothing
+of the rows already stored; the merge rules (`core.merge`) make that unnecessary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import singledispatch
+from typing import Any
+from uuid import UUID
+
+from tracker.core.events import (
+    AttemptEnded,
+    AttemptIdentity,
+    AttemptStarted,
+    Failure,
+    RunClosed,
+    RunEvent,
+    RunIdentity,
+    RunMetadataSet,
+    RunProjected,
+    RunRefAdded,
+    RunStarted,
+    RunTaskFailed,
+    StepClosed,
+    StepIdentity,
+    StepProgressed,
+    StepScheduled,
+    StepStarted,
+    TrackerEvent,
+    WorkflowTypeSeen,
+)
+from tracker.core.ids import Ref, payload_id
+from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table, merge_into
+from tracker.core.payloads import StoredPayload
+from tracker.core.status import (
+    HISTORY_AUTHORITY,
+    AttemptOutcome,
+    Engine,
+    OutcomeRank,
+    RunRank,
+    RunStatus,
+    StepRank,
+    StepStatus,
+    run_version,
+    step_version,
+)
+
+REF_FROM_WORKFLOW, REF_FROM_RULE, REF_FROM_MEMO = 1, 2, 3
+"""Precedence of where a primary ref comes from (`run.ref_version`)."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one write, keyed so that none appears twice.
+
+    Attributes:
+        payloads: By id; inserted, never changed.
+        refs: Further links, (run id, ref).
+        workflow_types: By (namespace, name).
+    """
+
+    runs: dict[UUID, Row] = field(default_factory=dict[UUID, Row])
+    steps: dict[UUID, Row] = field(default_factory=dict[UUID, Row])
+    attempts: dict[UUID, Row] = field(default_factory=dict[UUID, Row])
+    payloads: dict[UUID, StoredPayload] = field(default_factory=dict[UUID, StoredPayload])
+    refs: set[tuple[UUID, Ref]] = field(default_factory=set[tuple[UUID, Ref]])
+    workflow_types: dict[tuple[str, str], WorkflowTypeSeen] = field(
+        default_factory=dict[tuple[str, str], WorkflowTypeSeen]
+    )
+
+    def add(self, table: Table, row: Row) -> None:
+        """Merge a statement about one row into the batch."""
+        rows = {"run": self.runs, "step": self.steps, "attempt": self.attempts}[table.name]
+        known = rows.get(row["id"])
+        if known is None:
+            rows[row["id"]] = row
+        else:
+            merge_into(table, known, row)
+
+    def keep(
+        self, owner: UUID, role: str, payload: StoredPayload | None, moment: datetime
+    ) -> UUID | None:
+        """Take in a payload and return the id by which its owner points to it."""
+        if payload is None:
+            return None
+        key = payload_id(owner, role, payload.digest, moment)
+        self.payloads[key] = payload
+        return key
+
+
+def fold(events: Iterable[TrackerEvent]) -> Batch:
+    """Reduce events, in whatever order they came, to the rows that they state."""
+    batch = Batch()
+    for event in events:
+        _apply(event, batch)
+    return batch
+
+
+@singledispatch
+def _apply(event: Any, batch: Batch) -> None:
+    raise TypeError(f"not a tracker event: {event!r}")
+
+
+@_apply.register
+def _(event: RunEvent, batch: Batch) -> None:
+    batch.add(RUN, _seen_running(event))
+
+
+@_apply.register
+def _(event: RunStarted, batch: Batch) -> None:
+    row = _seen_running(event)
+    row |= {
+        "input_id": batch.keep(event.run.id, "input", event.input, event.run.started_at),
+        "worker_version": None if event.worker_identity is None else event.history_length,
+        "worker_identity": event.worker_identity,
+        "build_id": event.build_id,
+    }
+    if event.metadata is not None:
+        row |= {"metadata_version": 0, "metadata": dict(event.metadata)}
+    batch.add(RUN, row)
+    run = event.run
+    seen = WorkflowTypeSeen(
+        namespace=run.namespace,
+        name=run.workflow_type,
+        task_queue=run.task_queue,
+        registered=False,
+    )
+    batch.workflow_types.setdefault((run.namespace, run.workflow_type), seen)
+
+
+@_apply.register
+def _(event: RunClosed, batch: Batch) -> None:
+    version = run_version(RunRank.CLOSED, event.history_length, from_history=event.from_history)
+    row = _identity(event.run) | {
+        "status_version": version,
+        "status": event.status,
+        "finished_at": event.finished_at,
+        "output_id": batch.keep(event.run.id, "output", event.output, event.finished_at),
+        "continued_to": event.continued_to,
+        **_error(event.error),
+        "error_stack": None if event.error is None else event.error.stack,
+    }
+    batch.add(RUN, row)
+
+
+@_apply.register
+def _(event: RunTaskFailed, batch: Batch) -> None:
+    row = _seen_running(event) | {
+        "task_failure_version": event.history_length,
+        "task_failed_at": event.failed_at,
+        "task_failure_type": event.error.type,
+        "task_failure_message": event.error.message,
+    }
+    batch.add(RUN, row)
+
+
+@_apply.register
+def _(event: RunMetadataSet, batch: Batch) -> None:
+    version = event.history_length | (HISTORY_AUTHORITY if event.from_history else 0)
+    row = _seen_running(event) | {"metadata_version": version, "metadata": dict(event.metadata)}
+    batch.add(RUN, row)
+
+
+@_apply.register
+def _(event: RunRefAdded, batch: Batch) -> None:
+    row = _seen_running(event)
+    if event.primary:
+        row |= _primary(event.ref, REF_FROM_WORKFLOW)
+    batch.add(RUN, row)
+    batch.refs.add((event.run.id, event.ref))
+
+
+@_apply.register
+def _(event: RunProjected, batch: Batch) -> None:
+    row = _seen_running(event) | {
+        "projected_length": event.history_length,
+        "projected_at": event.projected_at,
+    }
+    batch.add(RUN, row)
+
+
+@_apply.register
+def _(event: StepScheduled, batch: Batch) -> None:
+    row = _step(event.step, event.type) | {
+        "scheduled_at": event.scheduled_at,
+        "task_queue": event.task_queue,
+        "max_attempts": event.max_attempts or None,
+        "input_id": batch.keep(event.step.id, "input", event.input, event.scheduled_at),
+        "detail": None if event.detail is None else dict(event.detail),
+        "event_id": event.event_id,
+        "status_version": step_version(StepRank.SCHEDULED, 0),
+        "status": StepStatus.SCHEDULED,
+    }
+    batch.add(STEP, row)
+
+
+@_apply.register
+def _(event: StepStarted, batch: Batch) -> None:
+    row = _step(event.step, event.type) | {
+        "scheduled_at": event.scheduled_at,
+        "started_at": event.started_at,
+        "last_started_at": event.started_at,
+        "input_id": batch.keep(event.step.id, "input", event.input, event.started_at),
+        "detail": None if event.detail is None else dict(event.detail),
+        "event_id": event.event_id,
+        "status_version": step_version(StepRank.STARTED, 0),
+        "status": StepStatus.STARTED,
+    }
+    batch.add(STEP, row)
+
+
+@_apply.register
+def _(event: StepClosed, batch: Batch) -> None:
+    version = step_version(StepRank.CLOSED, event.position, from_history=event.from_history)
+    row = _step(event.step, event.type) | {
+        "attempts": event.attempts,
+        "detail": None if event.detail is None else dict(event.detail),
+        "status_version": version,
+        "status": event.status,
+        "finished_at": event.finished_at,
+        "output_id": batch.keep(event.step.id, "output", event.output, event.finished_at),
+        **_error(event.error),
+    }
+    batch.add(STEP, row)
+
+
+@_apply.register
+def _(event: StepProgressed, batch: Batch) -> None:
+    row = _step(event.step, None) | {
+        "progress_at": event.at,
+        "progress": event.progress,
+        "status_version": step_version(StepRank.SCHEDULED, 0),
+        "status": StepStatus.SCHEDULED,
+    }
+    batch.add(STEP, row)
+
+
+@_apply.register
+def _(event: AttemptStarted, batch: Batch) -> None:
+    attempt = event.attempt
+    step_row = _step(attempt.step, event.type) | {
+        "scheduled_at": event.scheduled_at,
+        "started_at": attempt.started_at,
+        "last_started_at": attempt.started_at,
+        "attempts": attempt.number,
+        "task_queue": event.task_queue,
+        "max_attempts": event.max_attempts or None,
+        "status_version": step_version(StepRank.STARTED, attempt.position),
+        "status": StepStatus.STARTED,
+    }
+    asked_at = event.scheduled_at or attempt.started_at
+    step_row["input_id"] = batch.keep(step_row["id"], "input", event.input, asked_at)
+    batch.add(STEP, step_row)
+    row = _attempt(attempt, step_row["id"]) | {
+        "scheduled_at": event.attempt_scheduled_at,
+        "task_queue": event.task_queue,
+        "worker_identity": event.worker_identity,
+        "build_id": event.build_id,
+        "trace_id": event.trace_id,
+        "outcome_version": OutcomeRank.RUNNING,
+        "outcome": AttemptOutcome.RUNNING,
+    }
+    batch.add(ATTEMPT, row)
+
+
+@_apply.register
+def _(event: AttemptEnded, batch: Batch) -> None:
+    attempt, closes = event.attempt, event.closes_step
+    rank = StepRank.BACKING_OFF if closes is None else StepRank.CLOSED
+    authority = event.from_history and closes is not None
+    step_row = _step(attempt.step, None) | {
+        "started_at": attempt.started_at,
+        "last_started_at": attempt.started_at,
+        "attempts": attempt.number,
+        "status_version": step_version(rank, attempt.position, from_history=authority),
+        "status": StepStatus.SCHEDULED if closes is None else closes,
+        "finished_at": None if closes is None else event.finished_at,
+        "next_retry_at": event.next_retry_at,
+        **_error(event.error),
+    }
+    output_id = batch.keep(step_row["id"], "output", event.output, attempt.started_at)
+    step_row["output_id"] = output_id
+    batch.add(STEP, step_row)
+    batch.add(ATTEMPT, _attempt(attempt, step_row["id"]) | _outcome(event))
+
+
+@_apply.register
+def _(event: WorkflowTypeSeen, batch: Batch) -> None:
+    key = (event.namespace, event.name)
+    known = batch.workflow_types.get(key)
+    if known is None or (event.registered and not known.registered):
+        batch.workflow_types[key] = event
+
+
+def _outcome(event: AttemptEnded) -> Row:
+    rank = OutcomeRank.HISTORY if event.from_history else OutcomeRank.REPORTED
+    return {
+        "outcome_version": OutcomeRank.LOST if event.outcome is AttemptOutcome.LOST else rank,
+        "outcome": event.outcome,
+        "finished_at": event.finished_at,
+        "next_retry_at": event.next_retry_at,
+        "annotations": None if event.annotations is None else dict(event.annotations),
+        **_error(event.error),
+        "error_stack": None if event.error is None else event.error.stack,
+    }
+
+
+def _seen_running(event: RunEvent) -> Row:
+    return _identity(event.run) | {
+        "status_version": run_version(RunRank.RUNNING, event.history_length),
+        "status": RunStatus.RUNNING,
+    }
+
+
+def _identity(run: RunIdentity) -> Row:
+    row: Row = {
+        "id": run.id,
+        "namespace": run.namespace,
+        "engine": Engine.TEMPORAL,
+        "workflow_type": run.workflow_type,
+        "workflow_id": run.workflow_id,
+        "task_queue": run.task_queue,
+        "run_key": run.run_key,
+        "first_run_key": run.first_run_key,
+        "parent_run_key": run.parent_run_key,
+        "parent_workflow_id": run.parent_workflow_id,
+        "root_run_key": run.root_run_key,
+        "continued_from": run.continued_from,
+        "attempt": run.attempt,
+        "cron_schedule": run.cron_schedule,
+        "ordered_at": run.started_at,
+        "started_at": run.started_at,
+    }
+    if run.ref is not None:
+        row |= _primary(run.ref, REF_FROM_MEMO)
+    elif run.rule_ref is not None:
+        row |= _primary(run.rule_ref, REF_FROM_RULE)
+    return row
+
+
+def _primary(ref: Ref, precedence: int) -> Row:
+    return {"ref_version": precedence, "ref_type": ref.ref_type, "ref_id": ref.ref_id}
+
+
+def _step(step: StepIdentity, type_: str | None) -> Row:
+    return {
+        "id": step.id,
+        "namespace": step.namespace,
+        "run_key": step.run_key,
+        "kind": step.kind,
+        "step_key": step.step_key,
+        "name": step.name,
+        "type": type_,
+    }
+
+
+def _attempt(attempt: AttemptIdentity, step: UUID) -> Row:
+    return {
+        "id": attempt.id,
+        "step_id": step,
+        "number": attempt.number,
+        "started_at": attempt.started_at,
+    }
+
+
+def _error(error: Failure | None) -> Row:
+    return {
+        "error_type": None if error is None else error.type,
+        "error_message": None if error is None else error.message,
+    }

@@ -1,0 +1,224 @@
+"""An embedded Temporal: the real server in its development form, listening on loopback.
+
+Its stock settings make workflows wait (polls 20 times a second, timers up to 1 s late), so every
+development server, test and benchmark of ours starts it through here.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from tracker.embedded.binaries import temporal_program
+from tracker.embedded.ownership import DirectoryLock, stop_orphans
+from tracker.embedded.ports import LOOPBACK, accepts_connections, free_port
+from tracker.embedded.process import ServerProcess, start_on_free_port
+
+if TYPE_CHECKING:
+    import psutil
+
+DEFAULT_NAMESPACE = "default"
+
+# Each with its measured effect on Server 1.32; docs/benchmarks.md has the figures.
+DYNAMIC_CONFIG: Mapping[str, object] = {
+    # A workflow of three steps takes 33 ms instead of 200 ms.
+    "history.transferProcessorMaxPollRPS": 1000,
+    # Timers and retries fire within milliseconds instead of up to 1 s late.
+    "history.timerProcessorMaxTimeShift": "1ms",
+    # Continue-as-new and reuse of a workflow id wait 1 s otherwise.
+    "history.workflowIdReuseMinimalInterval": "0s",
+    # 50 callers listing workflows get 1,000 answers a second instead of 80.
+    "frontend.namespaceRPS.visibility": 1000,
+    # Pausing a workflow is refused otherwise; pausing an activity works without.
+    "frontend.WorkflowPauseEnabled": True,
+}
+# Without the first, a database file costs two thirds of the throughput of memory; with both, none.
+# NORMAL loses the last commits on a power cut, but never the file.
+SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL")
+
+
+@dataclass(frozen=True)
+class EmbeddedTemporal:
+    """A running server. `with EmbeddedTemporal.start() as temporal: temporal.address`."""
+
+    port: int
+    ui_port: int | None
+    namespaces: tuple[str, ...]
+    _process: ServerProcess = field(repr=False)
+    _lock: DirectoryLock | None = field(repr=False)
+
+    @classmethod
+    def start(
+        cls,
+        db_file: Path | None = None,
+        *,
+        port: int | None = None,
+        ui_port: int | None = None,
+        headless: bool = False,
+        namespaces: Sequence[str] = (),
+        search_attributes: Mapping[str, str] | None = None,
+        dynamic_config: Mapping[str, object] | None = None,
+        extra_arguments: Sequence[str] = (),
+        log_file: Path | None = None,
+    ) -> EmbeddedTemporal:
+        """Start a server; blocks until it answers for every namespace.
+
+        Args:
+            db_file: SQLite file, made where missing; None: in memory.
+            port: The preferred gRPC port; the next free one is taken when it is busy. None: any.
+            ui_port: The same for the Web UI, without meaning when `headless`.
+            headless: No Web UI.
+            namespaces: Made beside `default`.
+            search_attributes: Name to type (`Keyword`, `Int`, …), for every namespace made here.
+            dynamic_config: Added to `DYNAMIC_CONFIG`; values are JSON-able.
+            extra_arguments: Further arguments of `temporal server start-dev`.
+            log_file: Where warnings and errors go, replacing an older file; None: nowhere.
+
+        Raises:
+            EmbeddedServersMissing: The extra `[embedded]` is not installed.
+            DirectoryInUse: Another live process runs a server on `db_file`.
+            EmbeddedServerFailed: The server died; the message has the tail of its log.
+            ConfigurationError: No free port.
+        """
+        plan = _Plan(
+            program=temporal_program(),
+            db_file=db_file.absolute() if db_file else None,
+            ui_port=None if headless else free_port(ui_port),
+            namespaces=(DEFAULT_NAMESPACE, *namespaces),
+            options=(
+                *_pairs("--search-attribute", search_attributes or {}),
+                *_pairs(
+                    "--dynamic-config-value",
+                    {
+                        name: json.dumps(value)
+                        for name, value in {**DYNAMIC_CONFIG, **(dynamic_config or {})}.items()
+                    },
+                ),
+                *extra_arguments,
+            ),
+            log_file=log_file,
+        )
+        lock = _own(plan.db_file) if plan.db_file else None
+        try:
+            process, taken = start_on_free_port(port, plan.boot)
+        except BaseException:
+            if lock:
+                lock.release()
+            raise
+        return cls(taken, plan.ui_port, plan.namespaces, process, lock)
+
+    @property
+    def address(self) -> str:
+        """What a client connects to: `host:port`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def ui_url(self) -> str | None:
+        return f"http://{LOOPBACK}:{self.ui_port}" if self.ui_port else None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Shut down. Safe to repeat."""
+        # A graceful end takes over a second; without a file there is nothing to save.
+        self._process.stop(*([signal.SIGTERM] if self._lock else []))
+        if self._lock:
+            self._lock.release()
+
+    def __enter__(self) -> EmbeddedTemporal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything about a server but its port."""
+
+    program: Path
+    db_file: Path | None
+    ui_port: int | None
+    namespaces: tuple[str, ...]
+    options: tuple[str, ...]
+    log_file: Path | None
+
+    def boot(self, port: int) -> tuple[ServerProcess, int]:
+        http_port = free_port()
+        process = ServerProcess.start(
+            "Temporal server",
+            self._command(port, http_port),
+            # What is in memory dies with the process anyway; a file survives any signal.
+            death_signal=signal.SIGKILL,
+            log_file=self.log_file,
+            environment=_environment(),
+        )
+        process.wait_until_ready(
+            lambda: (
+                accepts_connections(port)
+                and all(_namespace_answers(http_port, name) for name in self.namespaces)
+            )
+        )
+        return process, port
+
+    def _command(self, port: int, http_port: int) -> list[str]:
+        command = [str(self.program), "server", "start-dev", "--ip", LOOPBACK]
+        command += ["--port", str(port), "--http-port", str(http_port), "--log-level", "warn"]
+        if self.ui_port:
+            command += ["--ui-port", str(self.ui_port), "--ui-disable-news-fetch"]
+        else:
+            command += ["--headless"]
+        for name in self.namespaces[1:]:
+            command += ["--namespace", name]
+        if self.db_file:
+            command += ["--db-filename", str(self.db_file)]
+            command += [part for pragma in SQLITE_PRAGMAS for part in ("--sqlite-pragma", pragma)]
+        return [*command, *self.options]
+
+
+def _own(db_file: Path) -> DirectoryLock:
+    """Lock a database file and stop a server that a killed process left on it."""
+    db_file.parent.mkdir(parents=True, exist_ok=True)
+    lock = DirectoryLock.acquire(db_file.with_name(f"{db_file.name}.lock"))
+
+    def works_on_it(process: psutil.Process) -> bool:
+        return str(db_file) in process.cmdline()
+
+    stop_orphans("temporal", works_on_it, signal.SIGTERM)
+    return lock
+
+
+def _namespace_answers(http_port: int, name: str) -> bool:
+    """Whether the frontend describes the namespace, over its HTTP API: no gRPC needed here."""
+    connection = http.client.HTTPConnection(LOOPBACK, http_port, timeout=5)
+    try:
+        connection.request("GET", f"/api/v1/namespaces/{name}")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _pairs(option: str, values: Mapping[str, object]) -> list[str]:
+    return [part for key, value in values.items() for part in (option, f"{key}={value}")]
+
+
+def _environment() -> Mapping[str, str]:
+    """Ours without the variables that would change the server or make it ask for updates."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    return kept | {"TEMPORAL_VERSION_CHECK_DISABLED": "1"}

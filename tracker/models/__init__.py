@@ -1,0 +1,1 @@
+"""Shapes of data: `wire` (pydantic, HTTP and read models), `tables` (SQLModel, the schema)."""

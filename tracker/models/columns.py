@@ -1,0 +1,52 @@
+"""Column types of the table classes, and their base, whose metadata is its own: a user's
+`SQLModel.metadata.create_all` never makes our tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, cast
+
+from sqlalchemy import BigInteger, DateTime, LargeBinary, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import declared_attr, registry
+from sqlmodel import Field, SQLModel
+
+# SQLModel takes instances where its signature asks for a class.
+TIMESTAMPTZ = cast("type[Any]", DateTime(timezone=True))
+TEXT_ARRAY = cast("type[Any]", ARRAY(Text))
+
+Str = Annotated[str, Field(sa_type=Text)]
+KeyStr = Annotated[str, Field(sa_type=Text, primary_key=True)]
+OptionalStr = Annotated[str | None, Field(sa_type=Text)]
+BigInt = Annotated[int, Field(sa_type=BigInteger)]
+OptionalBigInt = Annotated[int | None, Field(sa_type=BigInteger)]
+Bytes = Annotated[bytes, Field(sa_type=LargeBinary)]
+OptionalBytes = Annotated[bytes | None, Field(sa_type=LargeBinary)]
+Moment = Annotated[datetime, Field(sa_type=TIMESTAMPTZ)]
+MomentOfInsert = Annotated[
+    datetime, Field(sa_type=TIMESTAMPTZ, sa_column_kwargs={"server_default": text("now()")})
+]
+OptionalMoment = Annotated[datetime | None, Field(sa_type=TIMESTAMPTZ)]
+OptionalJson = Annotated[Any | None, Field(sa_type=JSONB, nullable=True)]
+# `metadata` is SQLAlchemy's own name on a table class.
+Metadata = Annotated[
+    Any | None, Field(sa_type=JSONB, nullable=True, sa_column_kwargs={"name": "metadata"})
+]
+
+_WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+class TrackerRow(SQLModel, registry=registry()):
+    """Base of the table classes; `TrackerRow.metadata` holds them all. `RunRefRow` is `run_ref`."""
+
+    @declared_attr.directive
+    def __tablename__(cls) -> str:
+        return _WORD_START.sub("_", cls.__name__.removesuffix("Row")).lower()
+
+
+def one_of(column: str, values: Iterable[StrEnum]) -> str:
+    """SQL: the column holds one of these."""
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"

@@ -1,0 +1,434 @@
+"""The schema as SQLModel classes, to hold the migrations against (`tracker.migrations.drift`).
+
+Nothing is read or written through them: table classes do not validate, and cost three times what a
+read model does. The lists in CHECKs come from the enums of `tracker.core`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from tracker.core.payloads import Treatment
+from tracker.core.status import (
+    CLOSED_RUN_STATUSES,
+    CLOSED_STEP_STATUSES,
+    AttemptOutcome,
+    Engine,
+    RunStatus,
+    StepKind,
+    StepStatus,
+)
+from tracker.models.columns import (
+    TEXT_ARRAY,
+    TIMESTAMPTZ,
+    BigInt,
+    Bytes,
+    KeyStr,
+    Metadata,
+    Moment,
+    MomentOfInsert,
+    OptionalBigInt,
+    OptionalBytes,
+    OptionalJson,
+    OptionalMoment,
+    OptionalStr,
+    Str,
+    TrackerRow,
+    one_of,
+)
+
+OPEN_RUN_STATUSES = [status for status in RunStatus if status not in CLOSED_RUN_STATUSES]
+OPEN_STEP_STATUSES = [status for status in StepStatus if status not in CLOSED_STEP_STATUSES]
+KEPT_TREATMENTS = [treatment for treatment in Treatment if treatment is not Treatment.NONE]
+
+
+class WorkflowRow(TrackerRow, table=True):
+    """One workflow type for one ref: identity only."""
+
+    __table_args__ = (
+        UniqueConstraint(
+            "namespace",
+            "workflow_type",
+            "ref_type",
+            "ref_id",
+            name="workflow_identity_key",
+            postgresql_nulls_not_distinct=True,
+        ),
+        CheckConstraint("(ref_type IS NULL) = (ref_id IS NULL)", name="workflow_ref_check"),
+        Index("workflow_created_idx", "namespace", "created_at", "id"),
+        Index("workflow_type_idx", "namespace", "workflow_type", "created_at", "id"),
+        Index(
+            "workflow_ref_idx",
+            "namespace",
+            "ref_type",
+            "ref_id",
+            "created_at",
+            "id",
+            postgresql_where=text("ref_type IS NOT NULL"),
+        ),
+        {
+            "comment": "One workflow type for one ref. Identity only: what changes is read from "
+            "run, by index."
+        },
+    )
+
+    id: UUID = Field(
+        primary_key=True, sa_column_kwargs={"server_default": text("gen_random_uuid()")}
+    )
+    namespace: Str
+    workflow_type: Str
+    ref_type: OptionalStr
+    ref_id: OptionalStr
+    metadata_: Metadata
+    created_at: Moment
+
+
+class RunRow(TrackerRow, table=True):
+    """One execution."""
+
+    __table_args__ = (
+        UniqueConstraint("namespace", "run_key", name="run_key_key"),
+        CheckConstraint(one_of("engine", Engine), name="run_engine_check"),
+        CheckConstraint(one_of("status", RunStatus), name="run_status_check"),
+        CheckConstraint(
+            f"({one_of('status', OPEN_RUN_STATUSES)}) = (finished_at IS NULL)",
+            name="run_finished_check",
+        ),
+        CheckConstraint(
+            "status IN ('accepted', 'rejected', 'canceled') OR started_at IS NOT NULL",
+            name="run_started_check",
+        ),
+        CheckConstraint("output_id IS NULL OR status = 'completed'", name="run_output_check"),
+        CheckConstraint("(ref_type IS NULL) = (ref_id IS NULL)", name="run_ref_check"),
+        CheckConstraint(
+            "metadata IS NULL OR jsonb_typeof(metadata) = 'object'", name="run_metadata_check"
+        ),
+        Index("run_ordered_idx", "namespace", "ordered_at", "id"),
+        Index("run_status_idx", "namespace", "status", "ordered_at", "id"),
+        Index("run_type_status_idx", "namespace", "workflow_type", "status", "ordered_at", "id"),
+        Index(
+            "run_workflow_idx",
+            "namespace",
+            "workflow_type",
+            "ref_type",
+            "ref_id",
+            "ordered_at",
+            "id",
+        ),
+        Index("run_queue_idx", "namespace", "task_queue", "ordered_at", "id"),
+        Index("run_workflow_id_idx", "namespace", "workflow_id", "ordered_at", "id"),
+        Index(
+            "run_finished_idx",
+            "namespace",
+            "finished_at",
+            "id",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
+            "run_skewed_idx",
+            "namespace",
+            "ordered_at",
+            "id",
+            postgresql_where=text(
+                "started_at - ordered_at NOT BETWEEN '-00:01:00' AND '00:01:00' "
+                "OR finished_at - ordered_at < '-00:01:00'"
+            ),
+        ),
+        Index(
+            "run_parent_idx",
+            "namespace",
+            "parent_run_key",
+            postgresql_where=text("parent_run_key IS NOT NULL"),
+        ),
+    )
+
+    id: UUID = Field(primary_key=True)
+    namespace: Str
+    engine: Str
+    run_key: UUID | None
+    workflow_type: Str
+    workflow_id: Str
+    task_queue: OptionalStr
+    ref_type: OptionalStr
+    ref_id: OptionalStr
+    ref_version: int | None
+    status: Str
+    status_version: BigInt
+    ordered_at: Moment
+    accepted_at: OptionalMoment
+    started_at: OptionalMoment
+    finished_at: OptionalMoment
+    paused_at: OptionalMoment
+    input_id: UUID | None
+    output_id: UUID | None
+    error_type: OptionalStr
+    error_message: OptionalStr
+    error_stack: OptionalStr
+    metadata_: Metadata
+    metadata_version: OptionalBigInt
+    first_run_key: UUID | None
+    continued_from: UUID | None
+    continued_to: UUID | None
+    parent_run_key: UUID | None
+    parent_workflow_id: OptionalStr
+    root_run_key: UUID | None
+    attempt: int | None
+    cron_schedule: OptionalStr
+    duplicate_of: UUID | None
+    worker_identity: OptionalStr
+    build_id: OptionalStr
+    worker_version: OptionalBigInt
+    task_failed_at: OptionalMoment
+    task_failure_type: OptionalStr
+    task_failure_message: OptionalStr
+    task_failure_version: OptionalBigInt
+    projected_length: OptionalBigInt
+    projected_at: OptionalMoment
+    recorded_at: MomentOfInsert
+
+
+class RunRefRow(TrackerRow, table=True):
+    """Every ref of a run."""
+
+    __table_args__ = (
+        CheckConstraint(
+            "length(ref_type) BETWEEN 1 AND 100 AND length(ref_id) BETWEEN 1 AND 200 "
+            "AND position('/' IN ref_type) = 0",
+            name="run_ref_length_check",
+        ),
+        Index("run_ref_idx", "namespace", "ref_type", "ref_id", "ordered_at", "run_id"),
+        Index("run_ref_type_idx", "namespace", "ref_type", "ordered_at", "run_id"),
+        {"comment": "Every ref of a run, the primary one included."},
+    )
+
+    run_id: UUID = Field(primary_key=True)
+    namespace: Str
+    ref_type: KeyStr
+    ref_id: KeyStr
+    ordered_at: Moment
+
+
+class RunLabelRow(TrackerRow, table=True):
+    """Metadata values as filters need them."""
+
+    __table_args__ = (
+        Index("run_label_idx", "namespace", "key", "value", "ordered_at", "run_id"),
+        {
+            "comment": "Scalar metadata values up to 256 characters, for filters that GIN answers "
+            "too slowly."
+        },
+    )
+
+    run_id: UUID = Field(primary_key=True)
+    key: KeyStr
+    value: Str
+    namespace: Str
+    ordered_at: Moment
+
+
+class StepRow(TrackerRow, table=True):
+    """One unit of work in a run."""
+
+    __table_args__ = (
+        CheckConstraint(one_of("kind", StepKind), name="step_kind_check"),
+        CheckConstraint(one_of("status", StepStatus), name="step_status_check"),
+        CheckConstraint(
+            f"({one_of('status', OPEN_STEP_STATUSES)}) = (finished_at IS NULL)",
+            name="step_finished_check",
+        ),
+        CheckConstraint("next_retry_at IS NULL OR status = 'scheduled'", name="step_retry_check"),
+        CheckConstraint("output_id IS NULL OR status = 'completed'", name="step_output_check"),
+        Index("step_run_idx", "namespace", "run_key"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    namespace: Str
+    run_key: UUID
+    kind: Str
+    step_key: Str
+    name: Str
+    type: OptionalStr
+    status: Str
+    status_version: BigInt
+    task_queue: OptionalStr
+    attempts: int | None
+    max_attempts: int | None
+    scheduled_at: OptionalMoment
+    started_at: OptionalMoment
+    last_started_at: OptionalMoment
+    finished_at: OptionalMoment
+    next_retry_at: OptionalMoment
+    input_id: UUID | None
+    output_id: UUID | None
+    error_type: OptionalStr
+    error_message: OptionalStr
+    progress: OptionalJson
+    progress_at: OptionalMoment
+    detail: OptionalJson
+    event_id: int | None
+    recorded_at: MomentOfInsert
+
+
+class AttemptRow(TrackerRow, table=True):
+    """One try of a step."""
+
+    __table_args__ = (
+        CheckConstraint("number >= 1", name="attempt_number_check"),
+        CheckConstraint(one_of("outcome", AttemptOutcome), name="attempt_outcome_check"),
+        CheckConstraint(
+            "(outcome = 'running') = (finished_at IS NULL)", name="attempt_finished_check"
+        ),
+        CheckConstraint(
+            "next_retry_at IS NULL OR outcome IN ('failed', 'timed_out')",
+            name="attempt_retry_check",
+        ),
+        Index("attempt_step_idx", "step_id", "started_at"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    step_id: UUID
+    number: int
+    outcome: Str
+    outcome_version: int
+    scheduled_at: OptionalMoment
+    started_at: Moment
+    finished_at: OptionalMoment
+    next_retry_at: OptionalMoment
+    error_type: OptionalStr
+    error_message: OptionalStr
+    error_stack: OptionalStr
+    task_queue: OptionalStr
+    worker_identity: OptionalStr
+    build_id: OptionalStr
+    trace_id: OptionalStr
+    annotations: OptionalJson
+    recorded_at: MomentOfInsert
+
+
+class PayloadRow(TrackerRow, table=True):
+    """An input or output; its partitions are made by `tracker.store.partitions`."""
+
+    __table_args__ = (
+        CheckConstraint(one_of("treatment", KEPT_TREATMENTS), name="payload_treatment_check"),
+        CheckConstraint(
+            "treatment NOT IN ('digest', 'too_large') OR (body IS NULL AND data IS NULL)",
+            name="payload_kept_check",
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
+
+    id: UUID = Field(primary_key=True)
+    treatment: Str
+    encoding: Str
+    size: int
+    digest: Bytes
+    body: OptionalJson
+    data: OptionalBytes
+    stored_at: MomentOfInsert
+
+
+class OutboxRow(TrackerRow, table=True):
+    """An accepted start that Temporal has not confirmed."""
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('start')", name="outbox_kind_check"),
+        CheckConstraint("on_conflict IN ('reject', 'existing')", name="outbox_on_conflict_check"),
+        Index("outbox_due_idx", "namespace", "leased_until"),
+        {
+            "comment": "Accepted starts that Temporal has not confirmed; `request` is the "
+            "complete, encoded call."
+        },
+    )
+
+    id: UUID = Field(primary_key=True)
+    kind: Str
+    namespace: Str
+    run_id: UUID
+    request: Bytes
+    on_conflict: Str
+    created_at: MomentOfInsert
+    leased_until: Moment
+    tries: int = Field(sa_column_kwargs={"server_default": text("0")})
+    last_error: OptionalStr
+    cancel_requested_at: OptionalMoment
+
+
+class IdempotencyRow(TrackerRow, table=True):
+    """A caller's key and the run that it stands for."""
+
+    namespace: KeyStr
+    key: KeyStr
+    digest: Bytes
+    run_id: UUID
+    created_at: MomentOfInsert
+
+
+class WorkflowTypeRow(TrackerRow, table=True):
+    """A workflow type that a worker serves, or that was seen in a run."""
+
+    namespace: KeyStr
+    name: KeyStr
+    aliases: list[str] = Field(
+        sa_type=TEXT_ARRAY, sa_column_kwargs={"server_default": text("'{}'")}
+    )
+    task_queue: OptionalStr
+    input_schema: OptionalJson
+    registered_at: datetime | None = Field(
+        sa_type=TIMESTAMPTZ,
+        sa_column_kwargs={
+            "comment": "When a worker last announced it; NULL for a type that was only seen in "
+            "runs."
+        },
+    )
+    first_seen_at: MomentOfInsert
+
+
+class ApiKeyRow(TrackerRow, table=True):
+    """A key of the HTTP API."""
+
+    __table_args__ = (
+        UniqueConstraint("secret_hash", name="api_key_secret_key"),
+        UniqueConstraint("name", name="api_key_name_key"),
+        CheckConstraint(
+            "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'start', 'control', 'admin']",
+            name="api_key_scopes_check",
+        ),
+    )
+
+    id: UUID = Field(primary_key=True)
+    name: Str
+    secret_hash: Bytes
+    scopes: list[str] = Field(sa_type=TEXT_ARRAY)
+    created_at: MomentOfInsert
+    expires_at: OptionalMoment
+    revoked_at: OptionalMoment
+
+
+class AuditRow(TrackerRow, table=True):
+    """A control action: who did what, and why."""
+
+    __table_args__ = (Index("audit_run_idx", "run_id", "at"),)
+
+    id: UUID = Field(primary_key=True)
+    at: MomentOfInsert
+    namespace: Str
+    actor: Str
+    action: Str
+    run_id: UUID | None
+    reason: OptionalStr
+    outcome: Str
+    details: OptionalJson
+
+
+class WatchCursorRow(TrackerRow, table=True):
+    """How far the watcher has read."""
+
+    __table_args__ = ({"comment": "Up to which close time the watcher has projected runs."},)
+
+    namespace: KeyStr
+    closed_through: Moment
+    updated_at: MomentOfInsert

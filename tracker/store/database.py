@@ -1,0 +1,164 @@
+"""Connections: how the library reaches Postgres, and how driver errors become ours.
+
+`pool` serves requests and may go through a transaction-mode pooler, so nothing here relies on
+session state or prepared statements that outlive a transaction. The recorder and listeners take a
+`dedicated` connection on the direct URL instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from tracker.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, TrackerError
+
+DEFAULT_SCHEMA = "flowtrail"
+AsyncConnection = psycopg.AsyncConnection[DictRow]
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """Where the tables are.
+
+    Args:
+        dsn: libpq URL or keyword string; may point at a pooler in transaction mode.
+        schema: Schema of all our tables.
+        direct_dsn: For LISTEN and advisory locks when `dsn` is pooled; default `dsn`.
+        statement_timeout: Seconds after which the server ends a statement of ours.
+        connect_timeout: Seconds to wait for a connection.
+
+    Raises:
+        ConfigurationError: If the schema is not a plain lower-case identifier.
+    """
+
+    dsn: str
+    schema: str = DEFAULT_SCHEMA
+    direct_dsn: str | None = None
+    statement_timeout: float = 10.0
+    connect_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not _IDENTIFIER.match(self.schema):
+            raise ConfigurationError(
+                "expected the schema to be a lower-case identifier like 'flowtrail', "
+                f"got {self.schema!r}"
+            )
+
+    def connect_arguments(self) -> dict[str, Any]:
+        """Keyword arguments for psycopg: timeouts and keepalives, so that a dead network ends as
+        an error instead of a wait without end."""
+        return {
+            "autocommit": True,
+            "connect_timeout": max(1, round(self.connect_timeout)),
+            "options": f"-c statement_timeout={round(self.statement_timeout * 1000)}",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+            "application_name": "flowtrail",
+        }
+
+    def qualified(self, sql: str) -> LiteralString:
+        """SQL with `{schema}` filled in; the schema is a checked identifier, hence safe."""
+        return cast("LiteralString", sql.replace("{schema}", self.schema))
+
+
+class Database:
+    """A pool of autocommit connections with dict rows.
+
+    Use as `async with Database(options) as database`. Opening never fails for a database that is
+    away: the first use does, with `DatabaseUnavailable`.
+    """
+
+    def __init__(self, options: DatabaseOptions, *, max_connections: int = 10) -> None:
+        self.options = options
+        self._pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
+            options.dsn,
+            kwargs=options.connect_arguments()
+            | {"row_factory": dict_row, "prepare_threshold": None},
+            min_size=1,
+            max_size=max_connections,
+            timeout=options.connect_timeout,
+            open=False,
+            check=AsyncConnectionPool.check_connection,
+        )
+
+    async def __aenter__(self) -> Database:
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in autocommit mode; driver errors come out translated."""
+        with translated():
+            async with self._pool.connection() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A connection inside a transaction that commits at the end of the block."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    def sql(self, text: str) -> LiteralString:
+        """SQL with `{schema}` filled in."""
+        return self.options.qualified(text)
+
+
+@asynccontextmanager
+async def dedicated(options: DatabaseOptions) -> AsyncIterator[AsyncConnection]:
+    """One autocommit connection of its own, on the direct URL: for the recorder, LISTEN and
+    advisory locks."""
+    with translated():
+        connection = await psycopg.AsyncConnection[DictRow].connect(
+            options.direct_dsn or options.dsn,
+            row_factory=dict_row,
+            **options.connect_arguments(),
+        )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into our errors; everything else passes."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout, PoolClosed) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> TrackerError:
+    """Our error for a driver error: schema trouble is fatal, the rest transient."""
+    if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.InvalidSchemaName):
+        return SchemaMismatch(
+            "the tracker's tables are missing or of another version; run `flowtrail migrate`",
+            cause=str(error).splitlines()[0],
+        )
+    if isinstance(error, pg.InsufficientPrivilege):
+        return ConfigurationError(
+            "the database role lacks a grant; `flowtrail init` prints the grants each role needs",
+            cause=str(error).splitlines()[0],
+        )
+    if isinstance(
+        error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | PoolClosed
+    ):
+        return DatabaseUnavailable(
+            "Postgres cannot be reached or did not answer in time; try again",
+            cause=str(error).splitlines()[0] if str(error) else type(error).__name__,
+        )
+    return TrackerError(f"unexpected database error: {error}", cause=type(error).__name__)

@@ -1,0 +1,219 @@
+"""Writes a folded batch: one statement over one jsonb parameter, generated from the merge table.
+
+One round trip per batch whatever its size, about 0.3 ms for a few steps. Tables are touched in one
+fixed order (run, step, attempt, payload, then the rest), which is what keeps writers from
+deadlocking; the final SELECT names them in that order because that is what Postgres follows.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, LiteralString, cast
+from uuid import UUID
+
+import orjson
+import psycopg
+
+from tracker.core.events import WorkflowTypeSeen
+from tracker.core.fold import Batch
+from tracker.core.ids import Ref
+from tracker.core.merge import ATTEMPT, RUN, STEP, Column, Row, Rule, Table
+from tracker.core.payloads import StoredPayload
+
+LABEL_MAX = 256
+"""Characters of a metadata key or value up to which `run_label` carries it."""
+
+
+async def write_batch(
+    connection: psycopg.AsyncConnection[Any], schema: str, batch: Batch, *, prepare: bool = True
+) -> None:
+    """Merge a batch into the tables, atomically.
+
+    Args:
+        connection: In autocommit mode, or inside the caller's transaction.
+        schema: The tracker's schema, a checked identifier.
+        batch: From `core.fold.fold`.
+        prepare: Whether the statement may be prepared; not through a transaction-mode pooler.
+
+    Raises:
+        psycopg.Error: As the driver raises it; the recorder decides by its class.
+    """
+    await connection.execute(statement(schema), [encode(batch)], prepare=prepare)
+
+
+def encode(batch: Batch) -> bytes:
+    """The batch as one JSON document, rows sorted by key so that locks are taken in one order."""
+    return orjson.dumps(
+        {
+            "run": _sorted(batch.runs),
+            "step": _sorted(batch.steps),
+            "attempt": _sorted(batch.attempts),
+            "payload": [_payload(key, batch.payloads[key]) for key in sorted(batch.payloads)],
+            "ref": [_ref(run_id, ref) for run_id, ref in sorted(batch.refs, key=str)],
+            "workflow_type": [_workflow_type(t) for _, t in sorted(batch.workflow_types.items())],
+        }
+    )
+
+
+@cache
+def statement(schema: str) -> LiteralString:
+    """The SQL that `write_batch` runs for a schema."""
+    upserts = ",\n".join(_upsert(table) for table in (RUN, STEP, ATTEMPT))
+    sql = f"WITH given AS MATERIALIZED (SELECT %s::jsonb AS j),\n{upserts},\n{_SATELLITES}"
+    return cast("LiteralString", sql.replace("{schema}", schema))
+
+
+def _sorted(rows: dict[UUID, Row]) -> list[Row]:
+    return [rows[key] for key in sorted(rows)]
+
+
+def _payload(key: UUID, payload: StoredPayload) -> Row:
+    return {
+        "id": key,
+        "treatment": payload.treatment,
+        "encoding": payload.encoding,
+        "size": payload.size,
+        "digest": payload.digest.hex(),
+        "body": None if payload.body is None else orjson.Fragment(payload.body),
+        "data": None if payload.data is None else b64encode(payload.data).decode(),
+    }
+
+
+def _ref(run_id: UUID, ref: Ref) -> Row:
+    return {"run_id": run_id, "ref_type": ref.ref_type, "ref_id": ref.ref_id}
+
+
+def _workflow_type(seen: WorkflowTypeSeen) -> Row:
+    return {
+        "namespace": seen.namespace,
+        "name": seen.name,
+        "aliases": list(seen.aliases),
+        "task_queue": seen.task_queue,
+        "input_schema": seen.input_schema,
+        "registered": seen.registered,
+    }
+
+
+def _upsert(table: Table) -> str:
+    names = ", ".join(column.name for column in table.columns)
+    typed = ", ".join(f"{column.name} {column.type}" for column in table.columns)
+    merges = ",\n        ".join(_assignments(table.columns))
+    guard = _SAME_RUN if table is RUN else ""
+    return f"""{table.name}_rows AS (
+    INSERT INTO {{schema}}.{table.name} AS kept ({names})
+    SELECT {names} FROM given, jsonb_to_recordset(j->'{table.name}') AS x({typed})
+    ON CONFLICT (id) DO UPDATE SET
+        {merges}{guard}
+    RETURNING kept.*
+)"""
+
+
+# Two runs may claim one id only if somebody copied a memo by hand; the first to come keeps it.
+_SAME_RUN = """
+    WHERE kept.run_key IS NULL OR excluded.run_key IS NULL OR kept.run_key = excluded.run_key"""
+
+
+def _assignments(columns: Iterable[Column]) -> Iterable[str]:
+    for column in columns:
+        name = column.name
+        match column.rule:
+            case Rule.FIRST:
+                yield f"{name} = coalesce(kept.{name}, excluded.{name})"
+            case Rule.MIN:
+                yield f"{name} = least(kept.{name}, excluded.{name})"
+            case Rule.MAX:
+                yield f"{name} = greatest(kept.{name}, excluded.{name})"
+            case Rule.GREATEST:
+                version = column.version
+                newer = f"kept.{version} IS NULL OR excluded.{version} > kept.{version}"
+                yield (
+                    f"{name} = CASE WHEN excluded.{version} IS NOT NULL AND ({newer}) "
+                    f"THEN excluded.{name} ELSE kept.{name} END"
+                )
+            case Rule.KEY:
+                pass
+
+
+_SATELLITES = f"""payload_rows AS (
+    INSERT INTO {{schema}}.payload (id, treatment, encoding, size, digest, body, data)
+    SELECT id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64')
+    FROM given, jsonb_to_recordset(j->'payload') AS x(
+        id uuid, treatment text, encoding text, size integer, digest text, body jsonb, data text)
+    ON CONFLICT (id) DO NOTHING
+    RETURNING 1
+),
+labeled AS (
+    SELECT r.id, r.namespace, r.ordered_at, r.metadata
+    FROM run_rows r, given
+    WHERE r.id IN (SELECT id FROM jsonb_to_recordset(j->'run') AS x(id uuid, metadata jsonb)
+                   WHERE metadata IS NOT NULL)
+),
+label_rows AS (
+    INSERT INTO {{schema}}.run_label AS kept (run_id, key, value, namespace, ordered_at)
+    SELECT r.id, e.key, e.value #>> '{{}}', r.namespace, r.ordered_at
+    FROM labeled r, jsonb_each(r.metadata) e
+    WHERE jsonb_typeof(e.value) IN ('string', 'number', 'boolean')
+      AND length(e.value #>> '{{}}') <= {LABEL_MAX} AND length(e.key) <= {LABEL_MAX}
+    ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
+    WHERE kept.value <> excluded.value
+    RETURNING 1
+),
+label_gone AS (
+    DELETE FROM {{schema}}.run_label l USING labeled r
+    WHERE l.run_id = r.id AND NOT EXISTS (
+        SELECT FROM jsonb_each(r.metadata) e
+        WHERE e.key = l.key AND jsonb_typeof(e.value) IN ('string', 'number', 'boolean')
+          AND length(e.value #>> '{{}}') <= {LABEL_MAX})
+    RETURNING 1
+),
+ref_rows AS (
+    INSERT INTO {{schema}}.run_ref (run_id, namespace, ref_type, ref_id, ordered_at)
+    SELECT r.id, r.namespace, r.ref_type, r.ref_id, r.ordered_at
+    FROM run_rows r WHERE r.ref_type IS NOT NULL
+    UNION
+    SELECT r.id, r.namespace, x.ref_type, x.ref_id, r.ordered_at
+    FROM given, jsonb_to_recordset(j->'ref') AS x(run_id uuid, ref_type text, ref_id text)
+    JOIN run_rows r ON r.id = x.run_id
+    ON CONFLICT (run_id, ref_type, ref_id) DO NOTHING
+    RETURNING 1
+),
+workflow_rows AS (
+    INSERT INTO {{schema}}.workflow (
+        namespace, workflow_type, ref_type, ref_id, metadata, created_at)
+    SELECT namespace, workflow_type, ref_type, ref_id, metadata, ordered_at FROM run_rows
+    ORDER BY namespace, workflow_type, ref_type, ref_id, ordered_at
+    ON CONFLICT ON CONSTRAINT workflow_identity_key DO NOTHING
+    RETURNING 1
+),
+type_rows AS (
+    INSERT INTO {{schema}}.workflow_type AS kept (
+        namespace, name, aliases, task_queue, input_schema, registered_at)
+    SELECT namespace, name, aliases, task_queue, input_schema,
+           CASE WHEN registered THEN now() END
+    FROM given, jsonb_to_recordset(j->'workflow_type') AS x(
+        namespace text, name text, aliases text[], task_queue text, input_schema jsonb,
+        registered boolean)
+    -- DO UPDATE locks the row even where its WHERE says no: known types are left out before.
+    WHERE registered OR NOT EXISTS (
+        SELECT FROM {{schema}}.workflow_type w
+        WHERE w.namespace = x.namespace AND w.name = x.name)
+    ON CONFLICT (namespace, name) DO UPDATE SET
+        aliases = excluded.aliases, task_queue = excluded.task_queue,
+        input_schema = excluded.input_schema, registered_at = excluded.registered_at
+    WHERE excluded.registered_at IS NOT NULL
+    RETURNING 1
+),
+confirmed AS (
+    -- A worker runs it: the start has arrived, whatever the caller of Temporal saw. A row whose
+    -- run is to be canceled stays for the relay.
+    DELETE FROM {{schema}}.outbox o USING run_rows r
+    WHERE o.id = r.id AND r.accepted_at IS NOT NULL AND o.cancel_requested_at IS NULL
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM run_rows), (SELECT count(*) FROM step_rows),
+       (SELECT count(*) FROM attempt_rows), (SELECT count(*) FROM payload_rows),
+       (SELECT count(*) FROM label_rows), (SELECT count(*) FROM label_gone),
+       (SELECT count(*) FROM ref_rows), (SELECT count(*) FROM workflow_rows),
+       (SELECT count(*) FROM type_rows), (SELECT count(*) FROM confirmed)"""

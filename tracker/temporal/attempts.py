@@ -1,0 +1,272 @@
+"""One attempt of an activity on its way through a worker: start, heartbeats, end, as events.
+
+Times are the server's: an end is the server's start time plus a monotonic duration, so a worker's
+wall clock never enters a row. Nothing here raises into the activity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import ExecuteActivityInput
+
+from tracker.activity import retry_delay
+from tracker.core.events import (
+    AttemptEnded,
+    AttemptIdentity,
+    AttemptStarted,
+    Failure,
+    StepIdentity,
+    StepProgressed,
+)
+from tracker.core.headers import Header
+from tracker.core.ids import activity_key, local_activity_key
+from tracker.core.payloads import PayloadRule, Treatment, fits_jsonb, keeps_text
+from tracker.core.status import AttemptOutcome, StepKind, StepStatus
+from tracker.temporal.failures import failure_from_exception
+from tracker.temporal.scope import WorkerScope
+from tracker.temporal.tracing import trace_id
+
+PROGRESS_INTERVAL = 1.0
+"""Seconds between two recorded heartbeats of one attempt; the last one is always recorded."""
+
+PROGRESS_LIMIT = 16 * 1024
+"""Bytes of recorded heartbeat details."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """An attempt that is being recorded.
+
+    Attributes:
+        began: Monotonic clock at the attempt's begin, in seconds.
+    """
+
+    scope: WorkerScope
+    info: activity.Info
+    header: Header
+    attempt: AttemptIdentity
+    rule: PayloadRule
+    began: float
+    _progress: Any = None
+    _progress_sent: float = 0.0
+    _progress_waits: bool = False
+
+    @classmethod
+    def begin(
+        cls,
+        scope: WorkerScope | None,
+        info: activity.Info,
+        header: Header,
+        input: ExecuteActivityInput,
+    ) -> AttemptRecord | None:
+        """Record the start.
+
+        Returns:
+            None where the attempt is not tracked: plugin disabled, type excluded, an activity
+            without a workflow, or a local one whose workflow ran without the plugin.
+        """
+        if scope is None or not scope.records(info.workflow_type):
+            return None
+        try:
+            record = cls._of(scope, info, header)
+            if record is not None:
+                record._started(input)
+        except Exception:
+            scope.failed("start of an attempt")
+            return None
+        return record
+
+    @classmethod
+    def _of(cls, scope: WorkerScope, info: activity.Info, header: Header) -> AttemptRecord | None:
+        if info.workflow_run_id is None or (info.is_local and header.ordinal is None):
+            return None
+        began = time.monotonic()
+        name = header.step or info.activity_type
+        local = info.is_local and header.ordinal is not None
+        step = StepIdentity(
+            namespace=info.namespace,
+            run_key=UUID(info.workflow_run_id),
+            kind=StepKind.LOCAL_ACTIVITY if local else StepKind.ACTIVITY,
+            step_key=local_activity_key(header.ordinal or 0)
+            if local
+            else activity_key(info.activity_id, info.scheduled_time),
+            name=name,
+        )
+        started_at = _local_start(header, began) if local else None
+        attempt = AttemptIdentity(
+            step=step, number=info.attempt, started_at=started_at or info.started_time
+        )
+        rule = scope.policy.rule_for(info.workflow_type or "", name)
+        return cls(scope, info, header, attempt, rule, began)
+
+    def _started(self, input: ExecuteActivityInput) -> None:
+        info, policy = self.info, self.info.retry_policy
+        asked_at = _asked_at(self.header) if info.is_local else info.scheduled_time
+        self.scope.record(
+            AttemptStarted(
+                attempt=self.attempt,
+                type=info.activity_type,
+                scheduled_at=asked_at,
+                attempt_scheduled_at=None if info.is_local else info.current_attempt_scheduled_time,
+                task_queue=info.task_queue,
+                max_attempts=policy.maximum_attempts if policy else None,
+                input=self.scope.stored_input(input.args, self.rule),
+                worker_identity=self.scope.worker_identity,
+                build_id=self.scope.build_id,
+                trace_id=trace_id(input.headers),
+            )
+        )
+
+    def progressed(self, details: Sequence[Any]) -> None:
+        """Note a heartbeat; recorded at most once a `PROGRESS_INTERVAL`."""
+        try:
+            self._progress, self._progress_waits = list(details), True
+            now = time.monotonic()
+            if now - self._progress_sent >= PROGRESS_INTERVAL:
+                self._progress_sent = now
+                self._send_progress()
+        except Exception:
+            self.scope.failed("heartbeat")
+
+    async def end(
+        self,
+        outcome: AttemptOutcome,
+        annotations: Mapping[str, Any],
+        *,
+        result: Any = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Record the end and give its flush a moment."""
+        try:
+            self._ended(outcome, annotations, result, error)
+        except Exception:
+            self.scope.failed("end of an attempt")
+            return
+        recorder = self.scope.recorder
+        if recorder is None:
+            return
+        try:
+            await recorder.settle(self._budget())
+        except asyncio.CancelledError:
+            # The work is done: its result goes out at once, canceled or not.
+            return
+        except Exception:
+            self.scope.failed("wait for a flush")
+
+    def _ended(
+        self,
+        outcome: AttemptOutcome,
+        annotations: Mapping[str, Any],
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        if self._progress_waits:
+            self._send_progress()
+        finished_at = self._now()
+        delay = self._next_delay(outcome, error, finished_at)
+        failure = self._failure(error)
+        self.scope.record(
+            AttemptEnded(
+                attempt=self.attempt,
+                outcome=outcome,
+                finished_at=finished_at,
+                closes_step=self._closes(outcome, delay),
+                next_retry_at=None if delay is None else finished_at + delay,
+                output=self.scope.stored_output(result, self.rule) if error is None else None,
+                error=failure,
+                annotations=_kept(annotations, self.rule),
+            )
+        )
+
+    def _failure(self, error: BaseException | None) -> Failure | None:
+        return None if error is None else failure_from_exception(error, keeps_text(self.rule))
+
+    def _next_delay(
+        self, outcome: AttemptOutcome, error: BaseException | None, now: datetime
+    ) -> timedelta | None:
+        if outcome is not AttemptOutcome.FAILED or error is None:
+            return None
+        if _forbids_retry(error, self.info):
+            return None
+        delay = retry_delay(self.info, self.header.retry, now)
+        own = error.next_retry_delay if isinstance(error, ApplicationError) else None
+        return delay if delay is None or own is None else own
+
+    def _closes(self, outcome: AttemptOutcome, delay: timedelta | None) -> StepStatus | None:
+        """What the end means for the step, as far as a worker can know; history may overrule."""
+        if outcome is AttemptOutcome.COMPLETED:
+            return StepStatus.COMPLETED
+        if outcome is AttemptOutcome.FAILED:
+            return StepStatus.FAILED if delay is None else None
+        details = activity.cancellation_details()
+        by_order = details is None or details.cancel_requested or details.not_found
+        if outcome is AttemptOutcome.CANCELED and by_order:
+            return StepStatus.CANCELED
+        return None
+
+    def _send_progress(self) -> None:
+        self._progress_waits = False
+        shown = self._progress[0] if len(self._progress) == 1 else self._progress
+        encoded = json.dumps(shown, default=str).encode()
+        if not keeps_text(self.rule) or len(encoded) > PROGRESS_LIMIT or not fits_jsonb(encoded):
+            shown = None
+        else:
+            shown = json.loads(encoded)
+        self.scope.record(StepProgressed(step=self.attempt.step, at=self._now(), progress=shown))
+
+    def _now(self) -> datetime:
+        return self.attempt.started_at + timedelta(seconds=time.monotonic() - self.began)
+
+    def _budget(self) -> float:
+        """A quarter of what remains of the attempt's timeouts, in seconds."""
+        used = time.monotonic() - self.began
+        limits = [float("inf")]
+        if self.info.start_to_close_timeout:
+            limits.append(self.info.start_to_close_timeout.total_seconds() - used)
+        if self.info.heartbeat_timeout:
+            limits.append(self.info.heartbeat_timeout.total_seconds())
+        if self.info.schedule_to_close_timeout:
+            waited = (self.attempt.started_at - self.info.scheduled_time).total_seconds()
+            limits.append(self.info.schedule_to_close_timeout.total_seconds() - waited - used)
+        return min(limits) / 4
+
+
+def _asked_at(header: Header) -> datetime | None:
+    return None if header.asked_at is None else _EPOCH + timedelta(microseconds=header.asked_at)
+
+
+def _local_start(header: Header, began: float) -> datetime | None:
+    """Start of a local activity in server time: when it was asked for, plus a monotonic wait."""
+    asked_at = _asked_at(header)
+    if asked_at is None or header.asked_clock is None:
+        return None
+    return asked_at + timedelta(seconds=max(0.0, began - header.asked_clock))
+
+
+def _forbids_retry(error: BaseException, info: activity.Info) -> bool:
+    if isinstance(error, ApplicationError):
+        if error.non_retryable:
+            return True
+        name = error.type
+    else:
+        name = type(error).__name__
+    policy = info.retry_policy
+    return policy is not None and name in (policy.non_retryable_error_types or ())
+
+
+def _kept(annotations: Mapping[str, Any], rule: PayloadRule) -> Mapping[str, Any] | None:
+    if not annotations or rule.treatment is not Treatment.FULL:
+        return None
+    return annotations if fits_jsonb(json.dumps(dict(annotations)).encode()) else None

@@ -1,0 +1,235 @@
+"""`TrackerPlugin`: the one line by which a Python client's workers are tracked.
+
+    client = await Client.connect(..., plugins=[TrackerPlugin(dsn="postgresql://…")])
+
+Give it to the client; its workers inherit it. It never migrates the database and never lets a
+tracking failure reach a workflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, cast
+
+from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import (
+    Interceptor,
+    Replayer,
+    ReplayerConfig,
+    Worker,
+    WorkerConfig,
+    WorkflowReplayResult,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from tracker.core.payloads import PayloadPolicy
+from tracker.errors import ConfigurationError, InvalidRequest
+from tracker.log import install
+from tracker.recorder.options import Durability, RecorderOptions, default_spill_dir
+from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions
+from tracker.temporal.interceptor import TrackerInterceptor
+from tracker.temporal.recorders import shared_recorder
+from tracker.temporal.scope import RefRules, Selection, WorkerScope, current_scope
+from tracker.temporal.workflow_types import seen_types
+
+PASSED_THROUGH = "tracker"
+"""Our modules are not executed again in each workflow's sandbox: that costs milliseconds per
+workflow instance, and they keep no state that a workflow could leak through."""
+
+
+class TrackerPlugin(SimplePlugin):
+    """Tracks every workflow and activity of a client's workers in Postgres.
+
+    Args:
+        dsn: Database that `flowtrail migrate` has prepared; libpq URL or keyword string.
+        schema: Schema of the tracker's tables.
+        durability: `awaited` or `buffered`, see `RecorderOptions`.
+        payloads: What is kept of inputs, outputs, errors and metadata.
+        include, exclude: Shell patterns on the workflow type; `exclude` wins.
+        ref_rules: Derives a ref for runs whose memo carries none.
+        spill_dir: Folder for events that the database does not take now.
+        recorder: All recorder options at once, instead of the single ones.
+
+    With `FLOWTRAIL_DISABLED=1` in the environment the plugin records nothing. It still puts its
+    header and memo field on what workflows start, so that histories do not differ.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        durability: Durability = "awaited",
+        payloads: PayloadPolicy | None = None,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        ref_rules: RefRules | None = None,
+        spill_dir: str | Path | None = None,
+        recorder: RecorderOptions | None = None,
+    ) -> None:
+        self._recorder_options = recorder or _recorder_options(dsn, schema, durability, spill_dir)
+        self._payloads = payloads or PayloadPolicy()
+        self._selection = Selection(tuple(include), tuple(exclude))
+        self._ref_rules = ref_rules
+        self._disabled = os.environ.get("FLOWTRAIL_DISABLED", "") not in ("", "0")
+        self._interceptor = TrackerInterceptor()
+        super().__init__(
+            "flowtrail.TrackerPlugin",
+            workflow_runner=_with_passthrough,
+            workflow_failure_exception_types=_with_own_errors,
+        )
+
+    @classmethod
+    def from_env(
+        cls, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> TrackerPlugin:
+        """A plugin configured by the environment: `FLOWTRAIL_DATABASE_URL` (required),
+        `FLOWTRAIL_SCHEMA`, `FLOWTRAIL_DURABILITY`, `FLOWTRAIL_SPILL_DIR`.
+
+        Args:
+            environment: Instead of the process's own.
+            options: Further arguments of the constructor.
+
+        Raises:
+            ConfigurationError: If the database URL is missing.
+        """
+        given = os.environ if environment is None else environment
+        dsn = given.get("FLOWTRAIL_DATABASE_URL")
+        if not dsn:
+            raise ConfigurationError(
+                "FLOWTRAIL_DATABASE_URL is not set; give the Postgres URL that holds the "
+                "tracker's tables, e.g. postgresql://user@host/database"
+            )
+        named = {
+            "schema": given.get("FLOWTRAIL_SCHEMA"),
+            "durability": given.get("FLOWTRAIL_DURABILITY"),
+            "spill_dir": given.get("FLOWTRAIL_SPILL_DIR"),
+        }
+        return cls(dsn, **{name: value for name, value in named.items() if value}, **options)
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """Become the outermost interceptor: an inner one would see errors that others rewrote."""
+        config = super().configure_client(config)
+        others = [i for i in config.get("interceptors", []) if i is not self._interceptor]
+        config["interceptors"] = [self._interceptor, *others]
+        return config
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Make the worker's scope, and leave it where `run_worker` finds it."""
+        config = super().configure_worker(config)
+        scope = self._scope(config)
+        self._interceptor.next_scope = scope
+        # An interceptor that intercepts nothing: the public way from a config to its worker.
+        config["interceptors"] = [*(config.get("interceptors") or []), _ScopeCarrier(scope)]
+        install("temporalio.workflow", "temporalio.activity")
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """Record while the worker runs; flush after its last activity has ended."""
+        scope = _scope_of(worker)
+        if self._disabled or scope is None:
+            await next(worker)
+            return
+        meter = worker.client.service_client.config.runtime
+        async with shared_recorder(self._recorder_options, _meter(meter)) as recorder:
+            scope.recorder = recorder
+            token = current_scope.set(scope)
+            for seen in seen_types(worker, scope.selection):
+                recorder.record(seen)
+            try:
+                await next(worker)
+            finally:
+                current_scope.reset(token)
+                scope.recorder = None
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """Replay with our interceptor, which without a scope records nothing."""
+        config = super().configure_replayer(config)
+        others = [i for i in config.get("interceptors") or [] if i is not self._interceptor]
+        config["interceptors"] = [self._interceptor, *others]
+        self._interceptor.next_scope = None
+        return config
+
+    def run_replayer(
+        self,
+        replayer: Replayer,
+        histories: AsyncIterator[WorkflowHistory],
+        next: Callable[
+            [Replayer, AsyncIterator[WorkflowHistory]],
+            AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]],
+        ],
+    ) -> AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]:
+        """Open nothing: a replay needs no database."""
+        return next(replayer, histories)
+
+    def _scope(self, config: WorkerConfig) -> WorkerScope:
+        client = config["client"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        converter = client.data_converter
+        return WorkerScope(
+            namespace=client.namespace,
+            task_queue=config.get("task_queue", ""),
+            worker_identity=config.get("identity") or client.service_client.config.identity,
+            build_id=_build_id(config),
+            policy=self._payloads.resolved(has_codec=converter.payload_codec is not None),
+            payload_converter=converter.payload_converter,
+            selection=self._selection,
+            ref_rules=self._ref_rules,
+        )
+
+
+class _ScopeCarrier(Interceptor):
+    def __init__(self, scope: WorkerScope) -> None:
+        self.scope = scope
+
+
+def _recorder_options(
+    dsn: str | None, schema: str, durability: Durability, spill_dir: str | Path | None
+) -> RecorderOptions:
+    if not dsn:
+        raise ConfigurationError(
+            "TrackerPlugin needs a database: pass dsn=…, or use TrackerPlugin.from_env()"
+        )
+    return RecorderOptions(
+        database=DatabaseOptions(dsn, schema=schema),
+        durability=durability,
+        spill_dir=Path(spill_dir) if spill_dir else default_spill_dir(),
+    )
+
+
+def _scope_of(worker: Worker) -> WorkerScope | None:
+    interceptors = worker.config(active_config=True).get("interceptors") or []
+    found = [i.scope for i in interceptors if isinstance(i, _ScopeCarrier)]
+    return found[-1] if found else None
+
+
+def _build_id(config: WorkerConfig) -> str | None:
+    deployment = config.get("deployment_config")
+    if deployment is not None:
+        return deployment.version.build_id
+    return config.get("build_id")
+
+
+def _meter(runtime: Any) -> Any:
+    from temporalio.runtime import Runtime  # noqa: PLC0415
+
+    return (runtime or Runtime.default()).metric_meter
+
+
+def _with_passthrough(runner: WorkflowRunner | None) -> WorkflowRunner:
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return cast("WorkflowRunner", runner)
+    restrictions = runner.restrictions.with_passthrough_modules(PASSED_THROUGH)
+    return dataclasses.replace(runner, restrictions=restrictions)
+
+
+def _with_own_errors(
+    types: Sequence[type[BaseException]] | None,
+) -> Sequence[type[BaseException]]:
+    # A malformed ref is the same in every replay: as a mere task failure it would retry for ever.
+    return [*(types or ()), InvalidRequest]

@@ -1,0 +1,174 @@
+"""Stands between Temporal and workflow code: tells `RunFacts` what happens, and puts the carrier
+(memo for children, header for activities) on what the workflow starts.
+
+The class runs in every tracked worker and in replayers. What it adds to commands must not depend
+on whether anything is recorded: the same with the recorder away, in replay, or disabled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.worker import (
+    ContinueAsNewInput,
+    ExecuteWorkflowInput,
+    HandleSignalInput,
+    HandleUpdateInput,
+    StartActivityInput,
+    StartChildWorkflowInput,
+    StartLocalActivityInput,
+    WorkflowInboundInterceptor,
+    WorkflowOutboundInterceptor,
+)
+
+from tracker.core.headers import HEADER, Header
+from tracker.core.memo import MEMO_FIELD
+from tracker.core.status import StepKind, micros
+from tracker.log import set_log_fields
+from tracker.temporal.run_facts import RunFacts, current_facts
+from tracker.temporal.scope import WorkerScope
+from tracker.workflow import pending_step
+
+
+class TrackerWorkflowInbound(WorkflowInboundInterceptor):
+    """Outermost workflow interceptor; one instance per workflow instance."""
+
+    scope: WorkerScope | None = None
+
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        """Put ourselves around what the workflow asks for, too."""
+        self._facts = RunFacts(self.scope)
+        super().init(_TrackerWorkflowOutbound(outbound, self._facts))
+
+    async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:
+        """Run the workflow function between `run.started` and its close."""
+        self._enter()
+        self._facts.started(input.args)
+        try:
+            result = await self.next.execute_workflow(input)
+        except workflow.ContinueAsNewError:
+            self._facts.continued_as_new()
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            self._facts.raised(error)
+            raise
+        self._facts.completed(result)
+        return result
+
+    async def handle_signal(self, input: HandleSignalInput) -> None:
+        """Signals are recorded from history, which alone can tell two of them apart."""
+        self._enter()
+        self._facts.progressed()
+        await self.next.handle_signal(input)
+
+    def handle_update_validator(self, input: HandleUpdateInput) -> None:
+        """Record a rejected update: it leaves no trace in history."""
+        try:
+            self.next.handle_update_validator(input)
+        except Exception as error:
+            step = self._facts.step_identity(StepKind.UPDATE, input.id, input.update)
+            self._facts.step_started(step, input.update, input.args, {"rejected": True})
+            self._facts.step_closed(step, input.update, error, detail={"rejected": True})
+            raise
+
+    async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
+        """Run an accepted update as a step."""
+        self._enter()
+        step = self._facts.step_identity(StepKind.UPDATE, input.id, input.update)
+        self._facts.step_started(step, input.update, input.args)
+        try:
+            result = await self.next.handle_update_handler(input)
+        except Exception as error:
+            if workflow.is_failure_exception(error):
+                self._facts.step_closed(step, input.update, error)
+            raise
+        self._facts.step_closed(step, input.update, None, result)
+        return result
+
+    def _enter(self) -> None:
+        current_facts.set(self._facts)
+        set_log_fields(self._facts.log_fields())
+
+
+class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
+    def __init__(self, next: WorkflowOutboundInterceptor, facts: RunFacts) -> None:
+        super().__init__(next)
+        self._facts = facts
+        self._local_activities = 0
+
+    def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        """Give the activity's worker what it cannot know."""
+        input.headers = _with_header(input.headers, self._header())
+        return self.next.start_activity(input)
+
+    def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
+        """Number local activities, in replay too: the ordinal is their identity."""
+        self._local_activities += 1
+        header = replace(
+            self._header(),
+            ordinal=self._local_activities,
+            asked_at=micros(workflow.now()),
+            asked_clock=time.monotonic(),
+        )
+        input.headers = _with_header(input.headers, header)
+        return self.next.start_local_activity(input)
+
+    async def start_child_workflow(
+        self, input: StartChildWorkflowInput
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        """Hand ref and metadata down, and record the child as a step."""
+        inherited = self._facts.carried().for_child().to_memo()
+        if inherited and MEMO_FIELD not in (input.memo or {}):
+            input.memo = {**(input.memo or {}), MEMO_FIELD: inherited}
+        handle = await self.next.start_child_workflow(input)
+        self._follow_child(handle, input)
+        return handle
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        """Keep the carrier where the workflow gives the next run a memo of its own."""
+        if input.memo is not None and MEMO_FIELD not in input.memo:
+            carried = replace(self._facts.carried(), id=None, workflow_id=None).to_memo()
+            if carried:
+                input.memo = {**input.memo, MEMO_FIELD: carried}
+        self.next.continue_as_new(input)
+
+    def _header(self) -> Header:
+        carried, pending = self._facts.carried(), pending_step()
+        return Header(
+            step=pending.name if pending else None,
+            retry=pending.retry if pending else None,
+            ref=carried.ref or next(iter(carried.links), None),
+            run_id=self._facts.run_id(),
+        )
+
+    def _follow_child(
+        self, handle: workflow.ChildWorkflowHandle[Any, Any], input: StartChildWorkflowInput
+    ) -> None:
+        run_id = handle.first_execution_run_id
+        if run_id is None:
+            return
+        step = self._facts.step_identity(StepKind.CHILD_WORKFLOW, run_id, input.workflow)
+        detail = {"workflow_id": input.id, "run_id": run_id}
+        self._facts.step_started(step, input.workflow, input.args, detail)
+
+        def ended(child: Any) -> None:
+            if child.cancelled():
+                self._facts.step_closed(step, input.workflow, asyncio.CancelledError())
+                return
+            error = child.exception()
+            result = None if error is not None else child.result()
+            self._facts.step_closed(step, input.workflow, error, result)
+
+        handle.add_done_callback(ended)
+
+
+def _with_header(headers: Mapping[str, Payload], header: Header) -> Mapping[str, Payload]:
+    # json/plain by hand: the reader must not depend on the user's data converter.
+    payload = Payload(metadata={"encoding": b"json/plain"}, data=header.encode())
+    return {**headers, HEADER: payload}

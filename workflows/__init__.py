@@ -1,0 +1,1 @@
+"""Workflows of the examples, and the inputs by which they are started."""
