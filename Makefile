@@ -1,6 +1,6 @@
 # `make help` lists the targets. Everything is installed into .venv, from hashed requirements.
 
-PYTHONS := $(PYTHON) python3 python3.13 python3.12 python3.11
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 NEWER   := import sys; sys.exit(sys.version_info < (3, 11))
 BIN     := .venv/bin
 BENCHES := overhead queries
@@ -50,22 +50,27 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' $(ARGS)
 PROJECT := pyproject.toml --extra worker --extra server
 
-# uv is much faster; pip is there for the networks whose settings only pip knows. The umask lets
-# PostgreSQL's own user read its programs where root's umask would not.
-install = umask 022 && { $(BIN)/uv pip install --python $(BIN)/python $(1) || $(BIN)/pip install $(1); }
+# The umask lets PostgreSQL's own user read its programs where root's umask would not. uv takes
+# seconds where pip takes a minute; pip is there for networks whose settings only pip knows.
+define install
+@echo "Installing $(1) into .venv"
+@umask 022; $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) \
+	|| $(BIN)/pip install --quiet --require-hashes -r $(1)
+endef
 
 # Stamps: a file in .venv per set of requirements, so that nothing happens when nothing changed.
 .venv/.run: requirements/run.txt pyproject.toml | $(BIN)/uv
-	$(call install,--quiet --require-hashes -r requirements/run.txt)
-	$(call install,--quiet --no-deps --no-build-isolation --editable .)
+	$(call install,requirements/run.txt)
+	@umask 022; $(BIN)/pip install --quiet --no-deps --no-build-isolation --disable-pip-version-check \
+		--editable .
 	@touch $@
 
 .venv/.dev: requirements/dev.txt .venv/.run
-	$(call install,--quiet --require-hashes -r requirements/dev.txt)
+	$(call install,requirements/dev.txt)
 	@touch $@
 
 $(BIN)/uv: requirements/uv.txt | $(BIN)/python
-	umask 022 && $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@umask 022; $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(BIN)/python:

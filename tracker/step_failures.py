@@ -57,42 +57,47 @@ def step_failure(error: BaseException) -> StepFailure | None:
 
     Args:
         error: From `step`, `execute_activity` or `execute_child_workflow`, or one raised from it.
+            A local activity's error is known only from `step`: Temporal raises it bare.
     """
     chain = list(_causes(error))
-    failed = next((e for e in chain if isinstance(e, (ActivityError, ChildWorkflowError))), None)
-    if failed is None:
+    position = next((at for at, e in enumerate(chain) if _is_of_step(e)), None)
+    if position is None:
         return None
-    below = chain[chain.index(failed) + 1 :]
-    last = next((e for e in below if not isinstance(e, _WRAPPERS)), chain[-1])
-    mark = cast("_Mark", getattr(failed, _MARK, _Mark()))
-    timeout = next((e for e in below if isinstance(e, TemporalTimeoutError)), None)
+    failed, inside = chain[position], chain[position:]
+    mark = cast("_Mark", getattr(failed, _MARK, _NO_MARK))
+    last = next((e for e in inside if not isinstance(e, _WRAPPERS)), chain[-1])
+    timeout = next((e for e in inside if isinstance(e, TemporalTimeoutError)), None)
+    state = failed.retry_state if isinstance(failed, _OF_STEPS) else None
     return StepFailure(
         step=mark.name or _type_of_step(failed),
-        attempts=_attempts(failed, mark),
-        retry_state=failed.retry_state.name.lower() if failed.retry_state else None,
+        attempts=mark.max_attempts if state is RetryState.MAXIMUM_ATTEMPTS_REACHED else None,
+        retry_state=state.name.lower() if state else None,
         error_type=_error_type(last),
         message=last.message if isinstance(last, FailureError) else str(last),
         details=tuple(last.details) if isinstance(last, (ApplicationError, CancelledError)) else (),
         timeout=timeout.type.name.lower() if timeout and timeout.type else None,
-        is_canceled=any(isinstance(e, CancelledError) for e in below),
+        is_canceled=any(isinstance(e, CancelledError) for e in inside),
     )
 
 
-def mark_failure(error: ActivityError, name: str | None, max_attempts: int | None) -> None:
+def mark_failure(error: FailureError, name: str, max_attempts: int | None) -> None:
     """Leave on Temporal's error what it lacks: the step's name and its limit of attempts."""
     setattr(error, _MARK, _Mark(name, max_attempts))
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    name: str | None = None
+    name: str = ""
     max_attempts: int | None = None
 
 
 _MARK = "__flowtrail_step__"
-_WRAPPERS = (ActivityError, ChildWorkflowError, TemporalTimeoutError)
+_NO_MARK = _Mark()
+_OF_STEPS = (ActivityError, ChildWorkflowError)
+_WRAPPERS = (*_OF_STEPS, TemporalTimeoutError)
 """Errors that Temporal puts around the one that code raised. What is below that one is its own
 `raise … from …`, a detail of the activity."""
+
 _DEEPEST = 100
 """Errors in a chain; a chain that closes on itself would hang the workflow's thread."""
 
@@ -106,13 +111,14 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         current = current.__cause__
 
 
-def _type_of_step(failed: ActivityError | ChildWorkflowError) -> str:
-    return failed.activity_type if isinstance(failed, ActivityError) else failed.workflow_type
+def _is_of_step(error: BaseException) -> bool:
+    return isinstance(error, _OF_STEPS) or hasattr(error, _MARK)
 
 
-def _attempts(failed: ActivityError | ChildWorkflowError, mark: _Mark) -> int | None:
-    reached = failed.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED
-    return mark.max_attempts if reached else None
+def _type_of_step(failed: BaseException) -> str:
+    if isinstance(failed, ActivityError):
+        return failed.activity_type
+    return failed.workflow_type if isinstance(failed, ChildWorkflowError) else ""
 
 
 def _error_type(error: BaseException) -> str:

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast, overloa
 from uuid import UUID
 
 from temporalio import workflow
+from temporalio.activity import (
+    _Definition,  # pyright: ignore[reportPrivateUsage]  # No public way from function to type.
+)
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import FailureError
 
-with workflow.unsafe.imports_passed_through():
-    # Pure modules, never executed again in a sandbox: without the plugin, which passes the whole
-    # library through, each workflow instance would pay 8 ms for them.
-    from tracker.core.externs import METADATA_SET, REF_ADDED
-    from tracker.core.headers import is_step_name
-    from tracker.core.ids import Ref
-    from tracker.core.memo import MEMO_FIELD, Carried, read_memo
-    from tracker.core.retries import Retry
-    from tracker.errors import InvalidRequest
-    from tracker.step_failures import StepFailure, mark_failure, step_failure
+from tracker.core.externs import METADATA_SET, REF_ADDED
+from tracker.core.headers import is_step_name
+from tracker.core.ids import Ref
+from tracker.core.memo import MEMO_FIELD, Carried, read_memo
+from tracker.core.retries import Retry
+from tracker.errors import InvalidRequest
+from tracker.step_failures import StepFailure, mark_failure, step_failure
 
 if TYPE_CHECKING:
     from temporalio.common import Priority
@@ -135,7 +135,8 @@ async def step(
             `schedule_to_close_timeout` is required.
 
     Raises:
-        ActivityError: As from `workflow.execute_activity`; `step_failure` reads it.
+        FailureError: As from `workflow.execute_activity` (an `ActivityError`) or
+            `execute_local_activity` (the bare cause); `step_failure` reads both.
         InvalidRequest: If an option is not usable.
     """
     retry = options.get("retry")
@@ -143,8 +144,9 @@ async def step(
     handle = _schedule(activity, positional, {"args": args, "result_type": result_type}, options)
     try:
         return await handle
-    except ActivityError as error:
-        mark_failure(error, options.get("name"), retry.max_attempts if retry else None)
+    except FailureError as error:
+        name = options.get("name") or _activity_type(activity)
+        mark_failure(error, name, retry.max_attempts if retry else None)
         raise
 
 
@@ -162,7 +164,11 @@ class PendingStep:
 
 
 def pending_step() -> PendingStep | None:
-    """For the plugin's outbound interceptor: set only while `start_activity` runs inside `step`."""
+    """For the plugin's outbound interceptor: set only while `start_activity` runs inside `step`.
+
+    The plugin passes this library through the sandbox; a copy of this module in a sandbox would
+    have a variable of its own, which an interceptor cannot see.
+    """
     return _pending_step.get()
 
 
@@ -253,17 +259,18 @@ class TrackedOptions:
 
     Attributes:
         aliases: Further names under which the facade starts it.
-        ref: Rule by which runs that carry no ref get one, in the form that the plugin takes.
     """
 
     aliases: tuple[str, ...] = ()
-    ref: Any = None
 
 
-def tracked(*, alias: str | Iterable[str] = (), ref: Any = None) -> Callable[[ClassT], ClassT]:
+def tracked(*, alias: str | Iterable[str]) -> Callable[[ClassT], ClassT]:
     """Class decorator with the tracker's options of a workflow; goes above or below
-    `@workflow.defn`. Subclasses do not inherit it, as they do not inherit `@workflow.defn`."""
-    options = TrackedOptions((alias,) if isinstance(alias, str) else tuple(alias), ref)
+    `@workflow.defn`. Subclasses do not inherit it, as they do not inherit `@workflow.defn`.
+
+    Rules that derive refs have no place here: whoever reads histories must know them too.
+    """
+    options = TrackedOptions((alias,) if isinstance(alias, str) else tuple(alias))
 
     def mark(cls: ClassT) -> ClassT:
         setattr(cls, _OPTIONS, options)
@@ -294,13 +301,19 @@ def _schedule(
         given["retry_policy"] = retry_policy(retry)
     start = workflow.start_local_activity if is_local else workflow.start_activity
     # The interceptors run inside this call, before anything else can: no other activity sees it.
-    token = _pending_step.set(
-        PendingStep(name, retry if retry and retry.needs_own_delays else None)
-    )
+    own_delays = retry if retry and retry.needs_own_delays else None
+    token = _pending_step.set(PendingStep(name, own_delays))
     try:
         return start(activity, *positional, **given)
     finally:
         _pending_step.reset(token)
+
+
+def _activity_type(activity: Any) -> str:
+    if isinstance(activity, str):
+        return activity
+    definition = cast("Any", _Definition).from_callable(activity)
+    return definition.name or "activity"  # None: the dynamic activity, which serves any type.
 
 
 def _check(name: str | None, is_local: bool, given: Mapping[str, Any]) -> None:

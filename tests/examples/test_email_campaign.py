@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -42,6 +43,7 @@ async def test_campaign_reaches_everybody_once(temporal_client: Client) -> None:
             Campaign(recipients, "Hello", "Good news."),
             id=f"campaign-{uuid4()}",
             task_queue="email",
+            execution_timeout=timedelta(seconds=40),
         )
         result = await handle.result()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -202,7 +203,11 @@ def an_order(**changes: Any) -> Order:
 
 async def start(client: Client, order: Order) -> WorkflowHandle[OrderFulfilment, OrderResult]:
     return await client.start_workflow(
-        OrderFulfilment.run, order, id=f"order-{order.order_id}", task_queue=QUEUE
+        OrderFulfilment.run,
+        order,
+        id=f"order-{order.order_id}",
+        task_queue=QUEUE,
+        execution_timeout=timedelta(seconds=20),
     )
 
 

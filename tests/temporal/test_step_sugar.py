@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from temporalio import activity, workflow
+from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
@@ -24,107 +23,23 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
     WorkflowOutboundInterceptor,
 )
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from tests.temporal.step_sugar_workflows import (
+    Describing,
+    Failing,
+    Greeting,
+    Misused,
+    add,
+    fail,
+    greet,
+)
 from tracker.core.externs import METADATA_SET, REF_ADDED
 from tracker.core.ids import Ref, derived_run_id
 from tracker.core.memo import MEMO_FIELD, Carried
-from tracker.errors import InvalidRequest
-from tracker.workflow import (
-    Retry,
-    current_run,
-    pending_step,
-    set_metadata,
-    set_ref,
-    step,
-    step_failure,
-)
+from tracker.workflow import Retry, pending_step
 
 QUEUE = "steps"
-SHORT = timedelta(seconds=10)
-
-
-@activity.defn
-async def greet(name: str) -> str:
-    return f"Hello {name}"
-
-
-@activity.defn
-async def add(one: int, two: int) -> int:
-    return one + two
-
-
-@activity.defn
-async def fail() -> None:
-    raise ApplicationError("no luck", type="NoLuck")
-
-
-@workflow.defn
-class Greeting:
-    @workflow.run
-    async def run(self) -> list[Any]:
-        return [
-            await step(greet, "function", name="greet them", start_to_close_timeout=SHORT),
-            await step("greet", "name", result_type=str, start_to_close_timeout=SHORT),
-            await step(greet, "local", name="nearby", local=True, start_to_close_timeout=SHORT),
-            await step(add, args=[1, 2], start_to_close_timeout=SHORT),
-        ]
-
-
-@workflow.defn
-class Failing:
-    @workflow.run
-    async def run(self) -> list[Any]:
-        retry = Retry(max_attempts=3, initial=0.01, backoff="linear")
-        try:
-            await step(fail, name="try hard", retry=retry, start_to_close_timeout=SHORT)
-        except Exception as error:
-            failure = step_failure(error)
-            assert failure is not None
-            return [failure.step, failure.attempts, failure.retry_state, failure.error_type]
-        return []
-
-
-@workflow.defn(failure_exception_types=[InvalidRequest])
-class Misused:
-    @workflow.run
-    async def run(self, misuse: str) -> None:
-        if misuse == "name":
-            await step(greet, "x", name="", start_to_close_timeout=SHORT)
-        if misuse == "local":
-            await step(greet, "x", local=True, task_queue="q", start_to_close_timeout=SHORT)
-        if misuse == "metadata":
-            set_metadata(when=workflow.now())
-        if misuse == "ref":
-            set_ref("or/der", "o-1")
-
-
-@dataclasses.dataclass
-class Seen:
-    """`CurrentRun` as JSON."""
-
-    run_id: UUID
-    ref: str | None
-    metadata: Mapping[str, Any]
-
-
-@workflow.defn
-class Describing:
-    @workflow.run
-    async def run(self) -> list[Seen]:
-        before = seen()
-        set_metadata(region="north", lines=[1])
-        set_metadata({"region": "south"})
-        set_metadata(region="south")
-        set_ref("payment", "p-1")
-        set_ref("payment", "p-1")
-        await workflow.sleep(0.01)
-        return [before, seen()]
-
-
-def seen() -> Seen:
-    run = current_run()
-    assert run.temporal_run_id == workflow.info().run_id
-    return Seen(run.run_id, str(run.ref) if run.ref else None, dict(run.metadata))
 
 
 async def test_steps_are_plain_activities(temporal_client: Client) -> None:
@@ -134,10 +49,19 @@ async def test_steps_are_plain_activities(temporal_client: Client) -> None:
     await replay(handle)
 
 
-async def test_a_failure_tells_name_and_attempts(temporal_client: Client) -> None:
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [
+        (False, ["try hard", 3, "maximum_attempts_reached", "NoLuck"]),
+        (True, ["fail-always", None, None, "NoLuck"]),
+    ],
+)
+async def test_a_failure_tells_what_temporal_told(
+    temporal_client: Client, local: bool, expected: list[Any]
+) -> None:
     async with worker(temporal_client):
-        handle = await start(temporal_client, "Failing")
-        assert await handle.result() == ["try hard", 3, "maximum_attempts_reached", "NoLuck"]
+        handle = await start(temporal_client, "Failing", local)
+        assert await handle.result() == expected
     await replay(handle)
 
 
@@ -205,7 +129,7 @@ async def test_interceptors_see_the_pending_step_and_externs_hear_of_changes(
     listener = Listener()
     async with worker(temporal_client, listener):
         await (await start(temporal_client, "Greeting")).result()
-        await (await start(temporal_client, "Failing")).result()
+        await (await start(temporal_client, "Failing", False)).result()
         handle = await start(temporal_client, "Describing")
         await handle.result()
     retry = Retry(max_attempts=3, initial=0.01, backoff="linear")
@@ -223,7 +147,9 @@ async def test_interceptors_see_the_pending_step_and_externs_hear_of_changes(
     ]
     assert listener.heard == heard
     # In replay nothing is told again.
-    replayer = Replayer(workflows=[Describing], interceptors=[listener])
+    replayer = Replayer(
+        workflows=[Describing], interceptors=[listener], workflow_runner=PASSED_THROUGH
+    )
     await replayer.replay_workflow(await handle.fetch_history())
     assert listener.heard == heard
 
@@ -281,6 +207,12 @@ class _Outbound(WorkflowOutboundInterceptor):
             note((pending.name, pending.retry))
 
 
+# As the plugin has it; without it the sandbox loads a copy of the library for each run.
+PASSED_THROUGH = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("tracker")
+)
+
+
 @asynccontextmanager
 async def worker(client: Client, *interceptors: Interceptor) -> AsyncGenerator[None]:
     async with Worker(
@@ -289,6 +221,7 @@ async def worker(client: Client, *interceptors: Interceptor) -> AsyncGenerator[N
         workflows=[Greeting, Failing, Misused, Describing],
         activities=[greet, add, fail],
         interceptors=interceptors,
+        workflow_runner=PASSED_THROUGH if interceptors else SandboxedWorkflowRunner(),
     ):
         yield
 
@@ -305,6 +238,7 @@ async def start(
         args=args,
         id=id or str(uuid4()),
         task_queue=QUEUE,
+        execution_timeout=timedelta(seconds=20),
         memo={MEMO_FIELD: carried.to_memo()} if carried else None,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracker.core.headers import Header, is_step_name, read_header
@@ -23,13 +23,20 @@ headers = st.builds(
     ref=st.none() | st.builds(Ref, st.just("order"), step_names),
     run_id=st.none() | st.uuids(),
 )
+timed_headers = st.builds(
+    Header,
+    ordinal=st.integers(1, 10_000),
+    asked_at=st.integers(1, 2**62),
+    asked_clock=st.floats(0, 1e9),
+)
+KEYS = ("step", "ordinal", "retry", "ref_type", "ref_id", "run_id", "asked_at", "asked_clock")
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
 
 
-@given(header=headers)
+@given(header=headers | timed_headers)
 def test_round_trip(header: Header) -> None:
     assert read_header(header.encode()) == header
 
@@ -39,11 +46,9 @@ def test_arbitrary_bytes_never_raise(data: bytes) -> None:
     assert isinstance(read_header(data), Header)
 
 
-@given(
-    content=st.fixed_dictionaries(
-        dict.fromkeys(("step", "ordinal", "retry", "ref_type", "ref_id", "run_id"), anything)
-    )
-)
+@given(content=st.fixed_dictionaries(dict.fromkeys(KEYS, anything)))
+@example(content=dict.fromkeys(KEYS, 10**400))
+@example(content=dict.fromkeys(KEYS, float("inf")))
 def test_arbitrary_json_never_raises(content: dict[str, Any]) -> None:
     assert isinstance(read_header(json.dumps(content).encode()), Header)
 

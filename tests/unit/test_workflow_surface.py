@@ -60,7 +60,7 @@ class AboveDefn:
 
 
 @workflow.defn
-@tracked(alias=["one", "two"], ref="a rule")
+@tracked(alias=["one", "two"])
 class BelowDefn:
     @workflow.run
     async def run(self) -> None: ...
@@ -74,7 +74,7 @@ class Derived(AboveDefn):
     ("cls", "expected"),
     [
         (AboveDefn, TrackedOptions(aliases=("campaign",))),
-        (BelowDefn, TrackedOptions(aliases=("one", "two"), ref="a rule")),
+        (BelowDefn, TrackedOptions(aliases=("one", "two"))),
         (Derived, TrackedOptions()),
     ],
 )
@@ -119,7 +119,7 @@ def test_failure_of_a_named_step_that_used_up_its_attempts() -> None:
 
 def test_attempts_are_unknown_where_the_limit_was_not_reached() -> None:
     error = activity_error(RetryState.NON_RETRYABLE_FAILURE, ApplicationError("no"))
-    mark_failure(error, None, 4)
+    mark_failure(error, "charge", 4)
     failure = step_failure(error)
     assert failure is not None
     assert (failure.step, failure.attempts) == ("charge", None)

@@ -240,7 +240,7 @@ class AttemptIdentity:
     @property
     def id(self) -> UUID:
         """Deterministic id of the attempt."""
-        return attempt_id(self.step.id, self._key)
+        return attempt_id(self.step.id, self.key)
 
     @property
     def position(self) -> int:
@@ -248,7 +248,8 @@ class AttemptIdentity:
         return self.number if self._is_local else micros(self.started_at)
 
     @property
-    def _key(self) -> str:
+    def key(self) -> str:
+        """What tells it from the other attempts of its step."""
         return ordinal_key(self.number) if self._is_local else started_key(self.started_at)
 
     @property

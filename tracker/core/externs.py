@@ -1,7 +1,8 @@
 """Names of the extern functions by which workflow code reaches the recorder outside the sandbox.
 
 The plugin provides them; `tracker.workflow` calls them on the workflow's thread, while the
-workflow's runtime is current, and only outside replay. They must not block or raise.
+workflow's runtime is current (`workflow.info()` works in them), and only outside replay. They must
+not block or raise.
 """
 
 from __future__ import annotations

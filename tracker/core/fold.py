@@ -34,7 +34,7 @@ from tracker.core.events import (
     TrackerEvent,
     WorkflowTypeSeen,
 )
-from tracker.core.ids import Ref, payload_id
+from tracker.core.ids import Ref, attempt_id, payload_id
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table, merge_into
 from tracker.core.payloads import StoredPayload
 from tracker.core.status import (
@@ -243,7 +243,7 @@ def _(event: StepProgressed, batch: Batch) -> None:
 @_apply.register
 def _(event: AttemptStarted, batch: Batch) -> None:
     attempt = event.attempt
-    step_row = _step(attempt.step, event.type) | {
+    step_row: Row = _step(attempt.step, event.type) | {
         "scheduled_at": event.scheduled_at,
         "started_at": attempt.started_at,
         "last_started_at": attempt.started_at,
@@ -254,9 +254,10 @@ def _(event: AttemptStarted, batch: Batch) -> None:
         "status": StepStatus.STARTED,
     }
     asked_at = event.scheduled_at or attempt.started_at
-    step_row["input_id"] = batch.keep(step_row["id"], "input", event.input, asked_at)
+    step_id: UUID = step_row["id"]
+    step_row["input_id"] = batch.keep(step_id, "input", event.input, asked_at)
     batch.add(STEP, step_row)
-    row = _attempt(attempt, step_row["id"]) | {
+    row = _attempt(attempt, step_id) | {
         "scheduled_at": event.attempt_scheduled_at,
         "task_queue": event.task_queue,
         "worker_identity": event.worker_identity,
@@ -273,7 +274,7 @@ def _(event: AttemptEnded, batch: Batch) -> None:
     attempt, closes = event.attempt, event.closes_step
     rank = StepRank.BACKING_OFF if closes is None else StepRank.CLOSED
     authority = event.from_history and closes is not None
-    step_row = _step(attempt.step, None) | {
+    step_row: Row = _step(attempt.step, None) | {
         "started_at": attempt.started_at,
         "last_started_at": attempt.started_at,
         "attempts": attempt.number,
@@ -283,10 +284,10 @@ def _(event: AttemptEnded, batch: Batch) -> None:
         "next_retry_at": event.next_retry_at,
         **_error(event.error),
     }
-    output_id = batch.keep(step_row["id"], "output", event.output, attempt.started_at)
-    step_row["output_id"] = output_id
+    step_id: UUID = step_row["id"]
+    step_row["output_id"] = batch.keep(step_id, "output", event.output, attempt.started_at)
     batch.add(STEP, step_row)
-    batch.add(ATTEMPT, _attempt(attempt, step_row["id"]) | _outcome(event))
+    batch.add(ATTEMPT, _attempt(attempt, step_id) | _outcome(event))
 
 
 @_apply.register
@@ -361,7 +362,7 @@ def _step(step: StepIdentity, type_: str | None) -> Row:
 
 def _attempt(attempt: AttemptIdentity, step: UUID) -> Row:
     return {
-        "id": attempt.id,
+        "id": attempt_id(step, attempt.key),
         "step_id": step,
         "number": attempt.number,
         "started_at": attempt.started_at,

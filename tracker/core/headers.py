@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Any, cast
 from uuid import UUID
 
@@ -102,7 +103,11 @@ def _ordinal(value: Any) -> int | None:
 
 
 def _seconds(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) else None
+    try:
+        seconds = float(value) if type(value) in (int, float) else nan
+    except OverflowError:
+        return None
+    return seconds if isfinite(seconds) else None
 
 
 def _retry(value: Any) -> Retry | None:

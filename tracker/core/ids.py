@@ -20,8 +20,9 @@ from tracker.errors import InvalidRequest
 
 REF_TYPE_MAX = 100
 REF_ID_MAX = 200
-_REF_TYPE = re.compile(r"[^/\x00-\x1f\x7f]{1,100}\Z")
-_REF_ID = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
+# Lone surrogates are refused too: they can be written neither as UTF-8 nor to Postgres.
+_REF_TYPE = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,100}\Z")
+_REF_ID = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Ref:
 
     Raises:
         InvalidRequest: If the type is empty, longer than 100 characters or has a `/`, if the id is
-            empty or longer than 200, or if either has control characters.
+            empty or longer than 200, or if either has control characters or lone surrogates.
     """
 
     ref_type: str

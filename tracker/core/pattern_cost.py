@@ -16,7 +16,8 @@ _TOKEN = re.compile(
     r"""
       (?P<open>   \( (?: \?P<\w+> | \?(?:[:=!>]|<=|<!) | \?[aiLmsux]*-?[imsx]*: | \?\([^)]*\) )?
                   (?!\?) )
-    | (?P<aside>  \(\?\#[^)]*\) | \(\?[aiLmsux]+\) )
+    | (?P<flags>  \(\?[aiLmsux]+\) )
+    | (?P<aside>  \(\?\#[^)]*\) )
     | (?P<close>  \) )
     | (?P<or>     \| )
     | (?P<repeat> (?: [*+?] | \{(?P<low>\d*)(?P<comma>,?)(?P<high>\d*)\} ) (?P<mode>[?+]?) )
@@ -24,6 +25,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_VERBOSE = re.compile(r"\(\?[a-zA-Z]*x")
 
 
 @dataclass(slots=True)
@@ -50,12 +52,14 @@ def pattern_cost(pattern: str, length: int) -> float:
 
     Returns:
         An upper bound; infinite where a group that itself can match in several ways is repeated,
-        which is where exponential time comes from.
+        which is where exponential time comes from, and for verbose patterns, which are not read.
     """
     groups = [_Group()]
     for token in _TOKEN.finditer(pattern):
         group = groups[-1]
         match token.lastgroup:
+            case "open" | "flags" if _VERBOSE.match(token[0]):
+                return inf
             case "open":
                 groups.append(_Group())
             case "close":

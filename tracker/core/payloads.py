@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 DEFAULT_LIMIT = 256 * 1024
 """Bytes of one stored payload; larger ones leave a mark and their digest."""
@@ -157,18 +157,24 @@ def store_bytes(data: bytes, encoding: str, rule: PayloadRule, limit: int) -> St
 
 
 def fits_jsonb(encoded: bytes) -> bool:
-    r"""Whether Postgres accepts the text as jsonb: well-formed JSON without NaN or Infinity,
-    ``\u0000``, lone surrogates, and numbers beyond `numeric` (131,072 digits)."""
+    r"""Whether Postgres accepts the text as jsonb: well-formed JSON in UTF-8 without NaN or
+    Infinity, ``\u0000``, lone surrogates, and numbers beyond `numeric` (131,072 digits), nested no
+    deeper than those who read it can follow."""
     try:
-        value = json.loads(encoded, parse_constant=_refuse)
+        # Decoded first: json.loads itself would take UTF-16, a byte order mark and surrogates.
+        text = encoded.decode()
+        json.loads(text, parse_constant=_refuse)
+        return not _is_suspicious(encoded) or _is_clean(encoded, text)
     except (ValueError, RecursionError):
         return False
-    if not _SUSPICIOUS.search(encoded):
-        return True
-    return not _HUGE_NUMBER.search(encoded) and _clean(value)
 
 
 JSON = "json/plain"
+
+NESTING_MAX = 200
+"""Levels of a stored JSON value. Postgres takes thousands, but pydantic and orjson stop at 255
+when they write it out again, and Python's own parser where its stack ends."""
+
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|[eE][+-]?\d{4}|\d{1000}")
 _HUGE_NUMBER = re.compile(rb"[eE][+-]?\d{5}|\d{1000}")
 
@@ -177,20 +183,39 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
-def _clean(value: Any) -> bool:
-    """Whether no string of the value holds NUL or a lone surrogate."""
-    pending = [value]
+def _is_suspicious(encoded: bytes) -> bool:
+    """Whether only a closer look can tell; cheap, for nearly no value is."""
+    if encoded.count(b"[") + encoded.count(b"{") > NESTING_MAX:
+        return True
+    return _SUSPICIOUS.search(encoded) is not None
+
+
+def _is_clean(encoded: bytes, text: str) -> bool:
+    if _HUGE_NUMBER.search(encoded):
+        return False
+    # As pairs: of a key that stands twice a dict keeps one value, Postgres looks at both.
+    pending: list[tuple[Any, int]] = [(json.loads(text, object_pairs_hook=_Members), 0)]
     while pending:
-        item = pending.pop()
+        item, depth = pending.pop()
         if isinstance(item, str):
-            if "\x00" in item or any("\ud800" <= char <= "\udfff" for char in item):
+            if _UNFIT_CHARACTER.search(item):
                 return False
-        elif isinstance(item, dict):
-            pending.extend(item.keys())
-            pending.extend(item.values())
+        elif isinstance(item, _Members):
+            pending.extend((part, depth + 1) for member in item for part in member)
         elif isinstance(item, list):
-            pending.extend(item)
+            pending.extend((part, depth + 1) for part in cast("list[Any]", item))
+        if depth > NESTING_MAX:
+            return False
     return True
+
+
+class _Members(tuple[tuple[str, Any], ...]):
+    """Of a JSON object, all of them."""
+
+    __slots__ = ()
+
+
+_UNFIT_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 
 
 def _redacted(encoded: bytes, rule: PayloadRule) -> bytes:

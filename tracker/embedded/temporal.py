@@ -90,29 +90,22 @@ class EmbeddedTemporal:
         plan = _Plan(
             program=temporal_program(),
             db_file=db_file.absolute() if db_file else None,
-            ui_port=None if headless else free_port(ui_port),
+            preferred_ui_port=ui_port,
+            headless=headless,
             namespaces=(DEFAULT_NAMESPACE, *namespaces),
-            options=(
-                *_pairs("--search-attribute", search_attributes or {}),
-                *_pairs(
-                    "--dynamic-config-value",
-                    {
-                        name: json.dumps(value)
-                        for name, value in {**DYNAMIC_CONFIG, **(dynamic_config or {})}.items()
-                    },
-                ),
-                *extra_arguments,
-            ),
+            search_attributes=search_attributes or {},
+            dynamic_config={**DYNAMIC_CONFIG, **(dynamic_config or {})},
+            extra_arguments=extra_arguments,
             log_file=log_file,
         )
         lock = _own(plan.db_file) if plan.db_file else None
         try:
-            process, taken = start_on_free_port(port, plan.boot)
+            process, taken, taken_ui = start_on_free_port(port, plan.boot)
         except BaseException:
             if lock:
                 lock.release()
             raise
-        return cls(taken, plan.ui_port, plan.namespaces, process, lock)
+        return cls(taken, taken_ui, plan.namespaces, process, lock)
 
     @property
     def address(self) -> str:
@@ -148,20 +141,24 @@ class EmbeddedTemporal:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Everything about a server but its port."""
+    """Everything about a server but its ports."""
 
     program: Path
     db_file: Path | None
-    ui_port: int | None
+    preferred_ui_port: int | None
+    headless: bool
     namespaces: tuple[str, ...]
-    options: tuple[str, ...]
+    search_attributes: Mapping[str, str]
+    dynamic_config: Mapping[str, object]
+    extra_arguments: Sequence[str]
     log_file: Path | None
 
-    def boot(self, port: int) -> tuple[ServerProcess, int]:
+    def boot(self, port: int) -> tuple[ServerProcess, int, int | None]:
         http_port = free_port()
+        ui_port = None if self.headless else free_port(self.preferred_ui_port)
         process = ServerProcess.start(
             "Temporal server",
-            self._command(port, http_port),
+            self._command(port, http_port, ui_port),
             # What is in memory dies with the process anyway; a file survives any signal.
             death_signal=signal.SIGKILL,
             log_file=self.log_file,
@@ -173,13 +170,13 @@ class _Plan:
                 and all(_namespace_answers(http_port, name) for name in self.namespaces)
             )
         )
-        return process, port
+        return process, port, ui_port
 
-    def _command(self, port: int, http_port: int) -> list[str]:
+    def _command(self, port: int, http_port: int, ui_port: int | None) -> list[str]:
         command = [str(self.program), "server", "start-dev", "--ip", LOOPBACK]
         command += ["--port", str(port), "--http-port", str(http_port), "--log-level", "warn"]
-        if self.ui_port:
-            command += ["--ui-port", str(self.ui_port), "--ui-disable-news-fetch"]
+        if ui_port:
+            command += ["--ui-port", str(ui_port), "--ui-disable-news-fetch"]
         else:
             command += ["--headless"]
         for name in self.namespaces[1:]:
@@ -187,7 +184,11 @@ class _Plan:
         if self.db_file:
             command += ["--db-filename", str(self.db_file)]
             command += [part for pragma in SQLITE_PRAGMAS for part in ("--sqlite-pragma", pragma)]
-        return [*command, *self.options]
+        for name, kind in self.search_attributes.items():
+            command += ["--search-attribute", f"{name}={kind}"]
+        for name, value in self.dynamic_config.items():
+            command += ["--dynamic-config-value", f"{name}={json.dumps(value)}"]
+        return [*command, *self.extra_arguments]
 
 
 def _own(db_file: Path) -> DirectoryLock:
@@ -212,10 +213,6 @@ def _namespace_answers(http_port: int, name: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _pairs(option: str, values: Mapping[str, object]) -> list[str]:
-    return [part for key, value in values.items() for part in (option, f"{key}={value}")]
 
 
 def _environment() -> Mapping[str, str]:

@@ -9,7 +9,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
-from sqlalchemy import BigInteger, DateTime, LargeBinary, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import declared_attr, registry
 from sqlmodel import Field, SQLModel
@@ -43,10 +52,28 @@ class TrackerRow(SQLModel, registry=registry()):
     """Base of the table classes; `TrackerRow.metadata` holds them all. `RunRefRow` is `run_ref`."""
 
     @declared_attr.directive
-    def __tablename__(cls) -> str:
+    def __tablename__(cls) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return _WORD_START.sub("_", cls.__name__.removesuffix("Row")).lower()
 
 
+def index(name: str, columns: str, where: str | None = None) -> Index:
+    """An index on these columns ("namespace, ordered_at, id"), partial with `where`."""
+    predicate = None if where is None else text(where)
+    return Index(name, *columns.split(", "), postgresql_where=predicate)
+
+
+def unique(name: str, columns: str, *, nulls_equal: bool = False) -> UniqueConstraint:
+    """A unique constraint; with `nulls_equal`, absent values count as one value."""
+    return UniqueConstraint(
+        *columns.split(", "), name=name, postgresql_nulls_not_distinct=nulls_equal
+    )
+
+
+def check(name: str, condition: str) -> CheckConstraint:
+    """A CHECK."""
+    return CheckConstraint(condition, name=name)
+
+
 def one_of(column: str, values: Iterable[StrEnum]) -> str:
-    """SQL: the column holds one of these."""
+    """A condition: the column holds one of these."""
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"

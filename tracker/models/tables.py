@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlalchemy import text
 from sqlmodel import Field
 
 from tracker.core.payloads import Treatment
@@ -38,7 +38,10 @@ from tracker.models.columns import (
     OptionalStr,
     Str,
     TrackerRow,
+    check,
+    index,
     one_of,
+    unique,
 )
 
 OPEN_RUN_STATUSES = [status for status in RunStatus if status not in CLOSED_RUN_STATUSES]
@@ -50,25 +53,16 @@ class WorkflowRow(TrackerRow, table=True):
     """One workflow type for one ref: identity only."""
 
     __table_args__ = (
-        UniqueConstraint(
-            "namespace",
-            "workflow_type",
-            "ref_type",
-            "ref_id",
-            name="workflow_identity_key",
-            postgresql_nulls_not_distinct=True,
+        unique(
+            "workflow_identity_key", "namespace, workflow_type, ref_type, ref_id", nulls_equal=True
         ),
-        CheckConstraint("(ref_type IS NULL) = (ref_id IS NULL)", name="workflow_ref_check"),
-        Index("workflow_created_idx", "namespace", "created_at", "id"),
-        Index("workflow_type_idx", "namespace", "workflow_type", "created_at", "id"),
-        Index(
+        check("workflow_ref_check", "(ref_type IS NULL) = (ref_id IS NULL)"),
+        index("workflow_created_idx", "namespace, created_at, id"),
+        index("workflow_type_idx", "namespace, workflow_type, created_at, id"),
+        index(
             "workflow_ref_idx",
-            "namespace",
-            "ref_type",
-            "ref_id",
-            "created_at",
-            "id",
-            postgresql_where=text("ref_type IS NOT NULL"),
+            "namespace, ref_type, ref_id, created_at, id",
+            where="ref_type IS NOT NULL",
         ),
         {
             "comment": "One workflow type for one ref. Identity only: what changes is read from "
@@ -91,59 +85,35 @@ class RunRow(TrackerRow, table=True):
     """One execution."""
 
     __table_args__ = (
-        UniqueConstraint("namespace", "run_key", name="run_key_key"),
-        CheckConstraint(one_of("engine", Engine), name="run_engine_check"),
-        CheckConstraint(one_of("status", RunStatus), name="run_status_check"),
-        CheckConstraint(
-            f"({one_of('status', OPEN_RUN_STATUSES)}) = (finished_at IS NULL)",
-            name="run_finished_check",
+        unique("run_key_key", "namespace, run_key"),
+        check("run_engine_check", one_of("engine", Engine)),
+        check("run_status_check", one_of("status", RunStatus)),
+        check(
+            "run_finished_check", f"({one_of('status', OPEN_RUN_STATUSES)}) = (finished_at IS NULL)"
         ),
-        CheckConstraint(
+        check(
+            "run_started_check",
             "status IN ('accepted', 'rejected', 'canceled') OR started_at IS NOT NULL",
-            name="run_started_check",
         ),
-        CheckConstraint("output_id IS NULL OR status = 'completed'", name="run_output_check"),
-        CheckConstraint("(ref_type IS NULL) = (ref_id IS NULL)", name="run_ref_check"),
-        CheckConstraint(
-            "metadata IS NULL OR jsonb_typeof(metadata) = 'object'", name="run_metadata_check"
-        ),
-        Index("run_ordered_idx", "namespace", "ordered_at", "id"),
-        Index("run_status_idx", "namespace", "status", "ordered_at", "id"),
-        Index("run_type_status_idx", "namespace", "workflow_type", "status", "ordered_at", "id"),
-        Index(
-            "run_workflow_idx",
-            "namespace",
-            "workflow_type",
-            "ref_type",
-            "ref_id",
-            "ordered_at",
-            "id",
-        ),
-        Index("run_queue_idx", "namespace", "task_queue", "ordered_at", "id"),
-        Index("run_workflow_id_idx", "namespace", "workflow_id", "ordered_at", "id"),
-        Index(
-            "run_finished_idx",
-            "namespace",
-            "finished_at",
-            "id",
-            postgresql_where=text("finished_at IS NOT NULL"),
-        ),
-        Index(
+        check("run_output_check", "output_id IS NULL OR status = 'completed'"),
+        check("run_ref_check", "(ref_type IS NULL) = (ref_id IS NULL)"),
+        check("run_metadata_check", "metadata IS NULL OR jsonb_typeof(metadata) = 'object'"),
+        index("run_ordered_idx", "namespace, ordered_at, id"),
+        index("run_status_idx", "namespace, status, ordered_at, id"),
+        index("run_type_status_idx", "namespace, workflow_type, status, ordered_at, id"),
+        index("run_workflow_idx", "namespace, workflow_type, ref_type, ref_id, ordered_at, id"),
+        index("run_queue_idx", "namespace, task_queue, ordered_at, id"),
+        index("run_workflow_id_idx", "namespace, workflow_id, ordered_at, id"),
+        index("run_finished_idx", "namespace, finished_at, id", where="finished_at IS NOT NULL"),
+        index(
             "run_skewed_idx",
-            "namespace",
-            "ordered_at",
-            "id",
-            postgresql_where=text(
+            "namespace, ordered_at, id",
+            where=(
                 "started_at - ordered_at NOT BETWEEN '-00:01:00' AND '00:01:00' "
                 "OR finished_at - ordered_at < '-00:01:00'"
             ),
         ),
-        Index(
-            "run_parent_idx",
-            "namespace",
-            "parent_run_key",
-            postgresql_where=text("parent_run_key IS NOT NULL"),
-        ),
+        index("run_parent_idx", "namespace, parent_run_key", where="parent_run_key IS NOT NULL"),
     )
 
     id: UUID = Field(primary_key=True)
@@ -195,13 +165,13 @@ class RunRefRow(TrackerRow, table=True):
     """Every ref of a run."""
 
     __table_args__ = (
-        CheckConstraint(
+        check(
+            "run_ref_length_check",
             "length(ref_type) BETWEEN 1 AND 100 AND length(ref_id) BETWEEN 1 AND 200 "
             "AND position('/' IN ref_type) = 0",
-            name="run_ref_length_check",
         ),
-        Index("run_ref_idx", "namespace", "ref_type", "ref_id", "ordered_at", "run_id"),
-        Index("run_ref_type_idx", "namespace", "ref_type", "ordered_at", "run_id"),
+        index("run_ref_idx", "namespace, ref_type, ref_id, ordered_at, run_id"),
+        index("run_ref_type_idx", "namespace, ref_type, ordered_at, run_id"),
         {"comment": "Every ref of a run, the primary one included."},
     )
 
@@ -216,7 +186,7 @@ class RunLabelRow(TrackerRow, table=True):
     """Metadata values as filters need them."""
 
     __table_args__ = (
-        Index("run_label_idx", "namespace", "key", "value", "ordered_at", "run_id"),
+        index("run_label_idx", "namespace, key, value, ordered_at, run_id"),
         {
             "comment": "Scalar metadata values up to 256 characters, for filters that GIN answers "
             "too slowly."
@@ -234,15 +204,15 @@ class StepRow(TrackerRow, table=True):
     """One unit of work in a run."""
 
     __table_args__ = (
-        CheckConstraint(one_of("kind", StepKind), name="step_kind_check"),
-        CheckConstraint(one_of("status", StepStatus), name="step_status_check"),
-        CheckConstraint(
+        check("step_kind_check", one_of("kind", StepKind)),
+        check("step_status_check", one_of("status", StepStatus)),
+        check(
+            "step_finished_check",
             f"({one_of('status', OPEN_STEP_STATUSES)}) = (finished_at IS NULL)",
-            name="step_finished_check",
         ),
-        CheckConstraint("next_retry_at IS NULL OR status = 'scheduled'", name="step_retry_check"),
-        CheckConstraint("output_id IS NULL OR status = 'completed'", name="step_output_check"),
-        Index("step_run_idx", "namespace", "run_key"),
+        check("step_retry_check", "next_retry_at IS NULL OR status = 'scheduled'"),
+        check("step_output_check", "output_id IS NULL OR status = 'completed'"),
+        index("step_run_idx", "namespace, run_key"),
     )
 
     id: UUID = Field(primary_key=True)
@@ -277,16 +247,11 @@ class AttemptRow(TrackerRow, table=True):
     """One try of a step."""
 
     __table_args__ = (
-        CheckConstraint("number >= 1", name="attempt_number_check"),
-        CheckConstraint(one_of("outcome", AttemptOutcome), name="attempt_outcome_check"),
-        CheckConstraint(
-            "(outcome = 'running') = (finished_at IS NULL)", name="attempt_finished_check"
-        ),
-        CheckConstraint(
-            "next_retry_at IS NULL OR outcome IN ('failed', 'timed_out')",
-            name="attempt_retry_check",
-        ),
-        Index("attempt_step_idx", "step_id", "started_at"),
+        check("attempt_number_check", "number >= 1"),
+        check("attempt_outcome_check", one_of("outcome", AttemptOutcome)),
+        check("attempt_finished_check", "(outcome = 'running') = (finished_at IS NULL)"),
+        check("attempt_retry_check", "next_retry_at IS NULL OR outcome IN ('failed', 'timed_out')"),
+        index("attempt_step_idx", "step_id, started_at"),
     )
 
     id: UUID = Field(primary_key=True)
@@ -313,10 +278,10 @@ class PayloadRow(TrackerRow, table=True):
     """An input or output; its partitions are made by `tracker.store.partitions`."""
 
     __table_args__ = (
-        CheckConstraint(one_of("treatment", KEPT_TREATMENTS), name="payload_treatment_check"),
-        CheckConstraint(
+        check("payload_treatment_check", one_of("treatment", KEPT_TREATMENTS)),
+        check(
+            "payload_kept_check",
             "treatment NOT IN ('digest', 'too_large') OR (body IS NULL AND data IS NULL)",
-            name="payload_kept_check",
         ),
         {"postgresql_partition_by": "RANGE (id)"},
     )
@@ -335,9 +300,9 @@ class OutboxRow(TrackerRow, table=True):
     """An accepted start that Temporal has not confirmed."""
 
     __table_args__ = (
-        CheckConstraint("kind IN ('start')", name="outbox_kind_check"),
-        CheckConstraint("on_conflict IN ('reject', 'existing')", name="outbox_on_conflict_check"),
-        Index("outbox_due_idx", "namespace", "leased_until"),
+        check("outbox_kind_check", "kind IN ('start')"),
+        check("outbox_on_conflict_check", "on_conflict IN ('reject', 'existing')"),
+        index("outbox_due_idx", "namespace, leased_until"),
         {
             "comment": "Accepted starts that Temporal has not confirmed; `request` is the "
             "complete, encoded call."
@@ -391,11 +356,11 @@ class ApiKeyRow(TrackerRow, table=True):
     """A key of the HTTP API."""
 
     __table_args__ = (
-        UniqueConstraint("secret_hash", name="api_key_secret_key"),
-        UniqueConstraint("name", name="api_key_name_key"),
-        CheckConstraint(
+        unique("api_key_secret_key", "secret_hash"),
+        unique("api_key_name_key", "name"),
+        check(
+            "api_key_scopes_check",
             "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'start', 'control', 'admin']",
-            name="api_key_scopes_check",
         ),
     )
 
@@ -411,7 +376,7 @@ class ApiKeyRow(TrackerRow, table=True):
 class AuditRow(TrackerRow, table=True):
     """A control action: who did what, and why."""
 
-    __table_args__ = (Index("audit_run_idx", "run_id", "at"),)
+    __table_args__ = (index("audit_run_idx", "run_id, at"),)
 
     id: UUID = Field(primary_key=True)
     at: MomentOfInsert

@@ -193,7 +193,13 @@ class StepRead(Answer):
     progress_at: datetime | None = None
     detail: dict[str, Any] | None = None
     from_history: bool = False
-    attempts: list[AttemptRead] = Field(default_factory=list[AttemptRead])
+    attempts: list[AttemptRead] = Field(
+        default_factory=list[AttemptRead], description="The latest ones, oldest first."
+    )
+    attempts_truncated: bool = Field(
+        default=False,
+        description="Whether there are older ones; a run shows 100 per step, a step 5,000.",
+    )
 
 
 class StepDetail(StepRead):
@@ -223,6 +229,9 @@ class RunDetail(RunRead):
     steps: list[StepRead] = Field(default_factory=list[StepRead])
     steps_truncated: bool = Field(
         default=False, description="Whether there are more steps than the answer holds."
+    )
+    attempts_truncated: bool = Field(
+        default=False, description="Whether that is so of the attempts of some step."
     )
 
 
@@ -416,6 +425,20 @@ class RunFilter(Page):
             moment = getattr(self, name)
             if moment is not None and moment.tzinfo is None:
                 raise ValueError(f"{name} needs a time zone, e.g. 2026-01-31T00:00:00Z")
+        return self
+
+
+class WorkflowFilter(Page):
+    """Filters of `GET /v1/workflows`; all given ones must hold. Newest first."""
+
+    workflow_type: str | None = Field(default=None, min_length=1, max_length=255)
+    ref_type: RefType | None = None
+    ref_id: RefId | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WorkflowFilter:
+        if (self.ref_type is None) != (self.ref_id is None):
+            raise ValueError("ref_type and ref_id belong together: give both or neither")
         return self
 
 

@@ -191,7 +191,7 @@ class Recorder:
     def _on_unavailable(self, error: Unavailable) -> None:
         self.counters.failures += 1
         longest = self.options.retry_after
-        self._pause = min(longest, max(0.1, self._pause * 2)) * random.uniform(0.8, 1.0)  # noqa: S311
+        self._pause = min(longest, max(0.1, self._pause * 2)) * random.uniform(0.8, 1.0)
         kind = type(error.reason).__name__
         if kind not in self._warned:
             self._warned.add(kind)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, LiteralString
 
 import orjson
 import psycopg
@@ -52,7 +52,7 @@ class Writer:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self._options = options
-        self._statement = record.statement(options.schema)
+        self._statement: LiteralString = record.statement(options.schema)
         self._resources = AsyncExitStack()
         self._connection: AsyncConnection | None = None
 

@@ -8,7 +8,7 @@ session state or prepared statements that outlive a transaction. The recorder an
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
@@ -81,15 +81,16 @@ class Database:
 
     def __init__(self, options: DatabaseOptions, *, max_connections: int = 10) -> None:
         self.options = options
-        self._pool: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
+        self._pool = AsyncConnectionPool[AsyncConnection](
             options.dsn,
+            connection_class=psycopg.AsyncConnection[DictRow],
             kwargs=options.connect_arguments()
             | {"row_factory": dict_row, "prepare_threshold": None},
             min_size=1,
             max_size=max_connections,
             timeout=options.connect_timeout,
             open=False,
-            check=AsyncConnectionPool.check_connection,
+            check=AsyncConnectionPool[AsyncConnection].check_connection,
         )
 
     async def __aenter__(self) -> Database:
@@ -100,14 +101,14 @@ class Database:
         await self._pool.close()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection]:
+    async def connection(self) -> AsyncGenerator[AsyncConnection]:
         """A connection in autocommit mode; driver errors come out translated."""
         with translated():
             async with self._pool.connection() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncGenerator[AsyncConnection]:
         """A connection inside a transaction that commits at the end of the block."""
         async with self.connection() as connection, connection.transaction():
             yield connection
@@ -118,7 +119,7 @@ class Database:
 
 
 @asynccontextmanager
-async def dedicated(options: DatabaseOptions) -> AsyncIterator[AsyncConnection]:
+async def dedicated(options: DatabaseOptions) -> AsyncGenerator[AsyncConnection]:
     """One autocommit connection of its own, on the direct URL: for the recorder, LISTEN and
     advisory locks."""
     with translated():
@@ -134,7 +135,7 @@ async def dedicated(options: DatabaseOptions) -> AsyncIterator[AsyncConnection]:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated() -> Generator[None]:
     """Turn what the driver raises into our errors; everything else passes."""
     try:
         yield

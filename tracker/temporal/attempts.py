@@ -19,7 +19,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ExecuteActivityInput
 
-from tracker.activity import retry_delay
+from tracker.activity import retry_delay, split_heartbeat
 from tracker.core.events import (
     AttemptEnded,
     AttemptIdentity,
@@ -218,7 +218,7 @@ class AttemptRecord:
 
     def _send_progress(self) -> None:
         self._progress_waits = False
-        shown = self._progress[0] if len(self._progress) == 1 else self._progress
+        shown = _shown(self._progress)
         encoded = json.dumps(shown, default=str).encode()
         if not keeps_text(self.rule) or len(encoded) > PROGRESS_LIMIT or not fits_jsonb(encoded):
             shown = None
@@ -241,6 +241,14 @@ class AttemptRecord:
             waited = (self.attempt.started_at - self.info.scheduled_time).total_seconds()
             limits.append(self.info.schedule_to_close_timeout.total_seconds() - waited - used)
         return min(limits) / 4
+
+
+def _shown(heartbeat: Sequence[Any]) -> Any:
+    """What `tracker.activity.progress` told; for a plain heartbeat, its details."""
+    details, figures = split_heartbeat(heartbeat)
+    if figures is not None:
+        return figures
+    return details[0] if len(details) == 1 else list(details)
 
 
 def _asked_at(header: Header) -> datetime | None:

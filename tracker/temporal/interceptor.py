@@ -4,7 +4,7 @@ worker interceptor, every worker made from that client."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from temporalio import client, worker
 from temporalio.client import WorkflowHandle
@@ -41,10 +41,9 @@ class TrackerInterceptor(client.Interceptor, worker.Interceptor):
     ) -> type[worker.WorkflowInboundInterceptor]:
         """A class bound to the scope of the worker under construction (none in a replayer)."""
         scope, self.next_scope = self.next_scope, None
-        input.unsafe_extern_functions[REF_ADDED] = _ref_added
-        input.unsafe_extern_functions[METADATA_SET] = _metadata_set
-        bound = type("BoundTrackerWorkflowInbound", (TrackerWorkflowInbound,), {"scope": scope})
-        return bound
+        externs = cast("dict[str, Any]", input.unsafe_extern_functions)  # pyright: ignore[reportUnknownMemberType]
+        externs |= {REF_ADDED: _ref_added, METADATA_SET: _metadata_set}
+        return type("BoundTrackerWorkflowInbound", (TrackerWorkflowInbound,), {"scope": scope})
 
 
 class _TrackerClientOutbound(client.OutboundInterceptor):

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from temporalio.client import ClientConfig, WorkflowHistory
+from temporalio.client import Client, ClientConfig
 from temporalio.plugin import SimplePlugin
+from temporalio.runtime import Runtime
 from temporalio.worker import (
     Interceptor,
-    Replayer,
     ReplayerConfig,
     Worker,
     WorkerConfig,
-    WorkflowReplayResult,
     WorkflowRunner,
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -79,7 +77,7 @@ class TrackerPlugin(SimplePlugin):
         self._ref_rules = ref_rules
         self._disabled = os.environ.get("FLOWTRAIL_DISABLED", "") not in ("", "0")
         self._interceptor = TrackerInterceptor()
-        super().__init__(
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Bare `Callable` upstream.
             "flowtrail.TrackerPlugin",
             workflow_runner=_with_passthrough,
             workflow_failure_exception_types=_with_own_errors,
@@ -126,7 +124,7 @@ class TrackerPlugin(SimplePlugin):
         scope = self._scope(config)
         self._interceptor.next_scope = scope
         # An interceptor that intercepts nothing: the public way from a config to its worker.
-        config["interceptors"] = [*(config.get("interceptors") or []), _ScopeCarrier(scope)]
+        config["interceptors"] = [*(_plain(config).get("interceptors") or []), _ScopeCarrier(scope)]
         install("temporalio.workflow", "temporalio.activity")
         return config
 
@@ -156,26 +154,15 @@ class TrackerPlugin(SimplePlugin):
         self._interceptor.next_scope = None
         return config
 
-    def run_replayer(
-        self,
-        replayer: Replayer,
-        histories: AsyncIterator[WorkflowHistory],
-        next: Callable[
-            [Replayer, AsyncIterator[WorkflowHistory]],
-            AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]],
-        ],
-    ) -> AbstractAsyncContextManager[AsyncIterator[WorkflowReplayResult]]:
-        """Open nothing: a replay needs no database."""
-        return next(replayer, histories)
-
     def _scope(self, config: WorkerConfig) -> WorkerScope:
-        client = config["client"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        given = _plain(config)
+        client: Client = given["client"]
         converter = client.data_converter
         return WorkerScope(
             namespace=client.namespace,
-            task_queue=config.get("task_queue", ""),
-            worker_identity=config.get("identity") or client.service_client.config.identity,
-            build_id=_build_id(config),
+            task_queue=given["task_queue"],
+            worker_identity=given.get("identity") or client.service_client.config.identity,
+            build_id=_build_id(given),
             policy=self._payloads.resolved(has_codec=converter.payload_codec is not None),
             payload_converter=converter.payload_converter,
             selection=self._selection,
@@ -203,12 +190,18 @@ def _recorder_options(
 
 
 def _scope_of(worker: Worker) -> WorkerScope | None:
-    interceptors = worker.config(active_config=True).get("interceptors") or []
+    config = _plain(worker.config(active_config=True))
+    interceptors: Sequence[Any] = config.get("interceptors") or []
     found = [i.scope for i in interceptors if isinstance(i, _ScopeCarrier)]
     return found[-1] if found else None
 
 
-def _build_id(config: WorkerConfig) -> str | None:
+def _plain(config: WorkerConfig) -> Mapping[str, Any]:
+    # Temporal's TypedDict holds bare generics that a strict type checker cannot read.
+    return cast("Mapping[str, Any]", config)
+
+
+def _build_id(config: Mapping[str, Any]) -> str | None:
     deployment = config.get("deployment_config")
     if deployment is not None:
         return deployment.version.build_id
@@ -216,7 +209,6 @@ def _build_id(config: WorkerConfig) -> str | None:
 
 
 def _meter(runtime: Any) -> Any:
-    from temporalio.runtime import Runtime  # noqa: PLC0415
 
     return (runtime or Runtime.default()).metric_meter
 

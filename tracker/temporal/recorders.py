@@ -7,7 +7,7 @@ usual case, has one recorder however many workers it runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class _Shared:
 
 
 @asynccontextmanager
-async def shared_recorder(options: RecorderOptions, meter: MetricMeter) -> AsyncIterator[Recorder]:
+async def shared_recorder(options: RecorderOptions, meter: MetricMeter) -> AsyncGenerator[Recorder]:
     """A started recorder; the last user to leave stops it, which writes or spills what it holds."""
     key = (asyncio.get_running_loop(), options)
     shared = _recorders.get(key)

@@ -294,8 +294,9 @@ def _decoded() -> Carried:
 
 
 def _identity(scope: WorkerScope, run_id: UUID, ref: Ref | None) -> RunIdentity:
-    info, rules = workflow.info(), scope.ref_rules
-    derives = ref is None and rules is not None
+    info, rule_ref = workflow.info(), None
+    if ref is None and scope.ref_rules is not None:
+        rule_ref = scope.ref_rules(info.workflow_type, info.workflow_id)
     return RunIdentity(
         id=run_id,
         namespace=info.namespace,
@@ -306,7 +307,7 @@ def _identity(scope: WorkerScope, run_id: UUID, ref: Ref | None) -> RunIdentity:
         first_run_key=UUID(info.first_execution_run_id or info.run_id),
         started_at=info.workflow_start_time,
         ref=ref,
-        rule_ref=rules(info.workflow_type, info.workflow_id) if derives else None,
+        rule_ref=rule_ref,
         parent_run_key=UUID(info.parent.run_id) if info.parent else None,
         parent_workflow_id=info.parent.workflow_id if info.parent else None,
         root_run_key=UUID(info.root.run_id) if info.root else None,

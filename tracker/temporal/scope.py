@@ -27,7 +27,7 @@ OWN_WORKFLOWS = "flowtrail."
 """Prefix of our own system workflows; they are never tracked."""
 
 RefRules = Callable[[str, str], Ref | None]
-"""(workflow type, workflow id) → ref; what the input or a search attribute says comes from history."""
+"""(workflow type, workflow id) → ref; what input and search attributes say comes from history."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 def seen_types(worker: Worker, selection: Selection) -> Iterator[WorkflowTypeSeen]:
     """An event for each tracked workflow type of a worker; dynamic workflows have no name."""
-    config = worker.config(active_config=True)
+    config = cast("Mapping[str, Any]", worker.config(active_config=True))
     for cls in config.get("workflows") or ():
         # Temporal keeps name and argument types of a workflow class in a private definition.
         definition = workflow._Definition.from_class(cls)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
@@ -38,7 +38,7 @@ def _input_schema(arg_types: list[type] | None) -> Mapping[str, Any] | None:
     types say nothing or pydantic cannot tell."""
     if arg_types is None:
         return None
-    from pydantic import TypeAdapter  # noqa: PLC0415
+    from pydantic import TypeAdapter
 
     try:
         adapters = [(i, "validation", TypeAdapter(arg)) for i, arg in enumerate(arg_types)]

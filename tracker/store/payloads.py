@@ -1,0 +1,76 @@
+"""Reading stored values back: what was kept of them, as JSON where they are JSON."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from tracker.models.wire import PayloadRead
+from tracker.store import queries
+from tracker.store.database import AsyncConnection, Database
+from tracker.store.run_rows import Row
+
+_NULL = "binary/null"
+_DIGITS_MAX = 4000
+"""Python refuses to read longer integers from text (`sys.get_int_max_str_digits`)."""
+
+
+async def get_payloads(
+    connection: AsyncConnection, database: Database, ids: Iterable[UUID | None]
+) -> dict[UUID | None, PayloadRead]:
+    """Stored values by id, one statement; ids that are None or purged are left out."""
+    wanted = {key for key in ids if key is not None}
+    if not wanted:
+        return {}
+    sql = database.sql(queries.load("runs")["get_payloads"])
+    cursor = await connection.execute(sql, {"ids": sorted(wanted)})
+    return {row["id"]: _payload_read(row) for row in await cursor.fetchall()}
+
+
+def payload_value(payload: PayloadRead | None) -> tuple[bool, Any]:
+    """Whether a value can be shown as JSON, and the value."""
+    if payload is None:
+        return False, None
+    if payload.encoding == _NULL:
+        return True, None
+    return "value" in payload.model_fields_set, payload.value
+
+
+def read_json(text: str | bytes) -> Any:
+    """Parse JSON of any origin; integers beyond what Python reads become floats."""
+    return json.loads(text, parse_int=_integer)
+
+
+def _payload_read(row: Row) -> PayloadRead:
+    fields: dict[str, Any] = {
+        "treatment": row["treatment"],
+        "encoding": row["encoding"],
+        "size": row["size"],
+        "sha256": row["digest"].hex(),
+    }
+    if row["body"] is not None:
+        fields["value"] = read_json(row["body"])
+    elif row["data"] is not None:
+        fields["base64"] = b64encode(row["data"]).decode()
+        fields |= _json_of(row)
+    return PayloadRead(**fields)
+
+
+def _json_of(row: Row) -> dict[str, Any]:
+    """JSON that only jsonb refused (a NUL in a string, say) can still be shown; NaN and lone
+    surrogates cannot go into an answer."""
+    if not row["encoding"].startswith("json/"):
+        return {}
+    try:
+        value = read_json(row["data"])
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return {}
+    return {"value": value}
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)

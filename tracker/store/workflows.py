@@ -1,0 +1,129 @@
+"""Workflows (one type for one ref, over all its runs), and everything of one ref."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from tracker.core.ids import Ref
+from tracker.models.wire import (
+    Page,
+    PayloadRead,
+    RefOverview,
+    RunFilter,
+    WorkflowFilter,
+    WorkflowPage,
+    WorkflowRead,
+)
+from tracker.store import queries
+from tracker.store.cursors import decode_cursor, encode_cursor, list_digest
+from tracker.store.database import AsyncConnection, Database
+from tracker.store.payloads import get_payloads
+from tracker.store.run_queries import list_runs
+from tracker.store.run_rows import Row
+
+WORKFLOWS_OF_REF = 100
+"""Workflow types of one ref that its overview shows."""
+
+
+async def list_workflows(
+    database: Database, namespace: str, filters: WorkflowFilter
+) -> WorkflowPage:
+    """A page of workflows, newest first.
+
+    `runs_count` is exact, counted in an index; a workflow without ref may hold very many runs.
+
+    Raises:
+        InvalidRequest: The cursor is none, or one of another list.
+    """
+    asked = filters.model_dump(mode="json", exclude={"limit", "cursor"})
+    digest = list_digest(list="workflows", namespace=namespace, **asked)
+    parameters: dict[str, Any] = {
+        "namespace": namespace,
+        **filters.model_dump(exclude={"limit", "cursor"}),
+        "limit": filters.limit + 1,
+    }
+    where = _where(filters)
+    if filters.cursor is not None:
+        after = decode_cursor(filters.cursor, digest)
+        parameters |= {"after_at": after.at, "after_id": after.id}
+        where += " AND (w.created_at, w.id) < (%(after_at)s, %(after_id)s)"
+    rows, payloads = await _fetch(database, where, parameters)
+    page = rows[: filters.limit]
+    return WorkflowPage(
+        workflows=_workflows(page, payloads),
+        next_cursor=(
+            encode_cursor(page[-1], digest, at="created_at") if len(rows) > len(page) else None
+        ),
+    )
+
+
+async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) -> RefOverview:
+    """Everything of one business object: its workflows, and a page of all runs that carry the ref,
+    as their primary one or as a further link, newest first.
+
+    Raises:
+        InvalidRequest: The cursor is none, or one of another list.
+    """
+    filters = RunFilter(
+        ref_type=ref.ref_type, ref_id=ref.ref_id, limit=page.limit, cursor=page.cursor
+    )
+    runs = await list_runs(database, namespace, filters)
+    of_ref = WorkflowFilter(ref_type=ref.ref_type, ref_id=ref.ref_id, limit=WORKFLOWS_OF_REF)
+    workflows = await list_workflows(database, namespace, of_ref)
+    return RefOverview(
+        ref_type=ref.ref_type,
+        ref_id=ref.ref_id,
+        workflows=workflows.workflows,
+        runs=runs.runs,
+        next_cursor=runs.next_cursor,
+    )
+
+
+def _where(filters: WorkflowFilter) -> str:
+    """Each combination of conditions is served by one of the table's indexes."""
+    conditions = ["w.namespace = %(namespace)s"]
+    if filters.workflow_type is not None:
+        conditions.append("w.workflow_type = %(workflow_type)s")
+    if filters.ref_type is not None:
+        conditions.append("w.ref_type = %(ref_type)s AND w.ref_id = %(ref_id)s")
+    return " AND ".join(conditions)
+
+
+async def _fetch(
+    database: Database, where: str, parameters: dict[str, Any]
+) -> tuple[list[Row], dict[UUID | None, PayloadRead]]:
+    text = queries.load("workflows")["page_of_workflows"].replace("{where}", where)
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(text), parameters)
+        rows: list[Row] = list(await cursor.fetchall())
+        payloads = await _payloads(connection, database, rows)
+    return rows, payloads
+
+
+async def _payloads(
+    connection: AsyncConnection, database: Database, rows: list[Row]
+) -> dict[UUID | None, PayloadRead]:
+    ids = [row[name] for row in rows for name in ("first_input_id", "latest_output_id")]
+    return await get_payloads(connection, database, ids)
+
+
+def _workflows(rows: list[Row], payloads: dict[UUID | None, PayloadRead]) -> list[WorkflowRead]:
+    return [
+        WorkflowRead(
+            workflow_type=row["workflow_type"],
+            ref_type=row["ref_type"],
+            ref_id=row["ref_id"],
+            metadata=row["metadata"],
+            created_at=row["created_at"],
+            runs_count=row["runs_count"],
+            latest_run_id=row["latest_run_id"],
+            latest_status=row["latest_status"],
+            latest_ordered_at=row["latest_ordered_at"],
+            first_input=payloads.get(row["first_input_id"]),
+            latest_output=payloads.get(row["latest_output_id"]),
+        )
+        for row in rows
+        # A workflow whose only run got its ref later has none left.
+        if row["latest_run_id"] is not None
+    ]

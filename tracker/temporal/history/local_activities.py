@@ -1,0 +1,124 @@
+"""Local activities as steps, from their markers; see `rounds` for what a marker is.
+
+What a reader would get wrong: a marker tells the end of its round's last attempt, not when that
+began. Its start is stated as the end, "at the latest then", so that what the worker told survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure as FailureProto
+from temporalio.api.history.v1 import HistoryEvent
+
+from tracker.core.events import AttemptEnded, AttemptIdentity, AttemptStarted, StepIdentity
+from tracker.core.ids import local_activity_key
+from tracker.core.status import AttemptOutcome, StepKind, StepStatus
+from tracker.temporal.history.closes import closed_by_run
+from tracker.temporal.history.reading import parsed
+from tracker.temporal.history.rounds import LocalCall, Round, local_calls
+from tracker.temporal.history.state import OpenStep, Projection, own_json
+
+MARKER = "core_local_activity"
+"""Name of the marker in the SDKs that are built on Temporal's Rust core."""
+
+
+def tell_local_activities(projection: Projection, history: Sequence[HistoryEvent]) -> None:
+    """Tell all local activities; possible only at the end, when all markers are known."""
+    rounds = projection.rounds
+    is_closed = projection.closed is not None
+    for call in local_calls(rounds, history, run_is_closed=is_closed) if rounds else ():
+        _tell(projection, call)
+
+
+def _tell(projection: Projection, call: LocalCall) -> None:
+    type_ = call.rounds[0].activity_type
+    step = projection.step_identity(
+        StepKind.LOCAL_ACTIVITY, local_activity_key(call.ordinal), type_
+    )
+    first_attempt = 1
+    for round_ in call.rounds:
+        _tell_attempt(projection, step, round_, round_.attempt == first_attempt)
+        first_attempt = round_.attempt + 1
+    last = call.rounds[-1]
+    if projection.closed is not None and last.backoff is not None:
+        opened = OpenStep(step, type_, projection.rule_for(step.name), last.attempt)
+        projection.events.append(closed_by_run(opened, projection.closed))
+
+
+def _tell_attempt(
+    projection: Projection, step: StepIdentity, round_: Round, is_only_attempt: bool
+) -> None:
+    # Workflow time leaves out earlier attempts of the round; the marker's own time is never early.
+    ended_at = round_.completed_at if is_only_attempt else None
+    finished_at = ended_at or round_.recorded_at
+    attempt = AttemptIdentity(step=step, number=round_.attempt, started_at=finished_at)
+    rule, outcome = projection.rule_for(step.name), _outcome(round_.failure)
+    failure = round_.failure if outcome is not AttemptOutcome.CANCELED else None
+    has_input, has_result = "input" in round_.details, "result" in round_.details
+    projection.events.append(
+        AttemptStarted(
+            attempt=attempt,
+            type=round_.activity_type,
+            task_queue=projection.run.task_queue,
+            input=projection.stored(round_.details["input"], rule) if has_input else None,
+            worker_identity=round_.worker_identity,
+            from_history=True,
+        )
+    )
+    projection.events.append(
+        AttemptEnded(
+            attempt=attempt,
+            outcome=outcome,
+            finished_at=finished_at,
+            closes_step=_CLOSES[outcome] if round_.backoff is None else None,
+            next_retry_at=round_.recorded_at + round_.backoff if round_.backoff else None,
+            output=projection.stored_result(round_.details["result"], rule) if has_result else None,
+            error=None if failure is None else projection.failure(failure, rule),
+            from_history=True,
+        )
+    )
+
+
+def _outcome(failure: FailureProto | None) -> AttemptOutcome:
+    if failure is None:
+        return AttemptOutcome.COMPLETED
+    if _is(failure, "canceled_failure_info"):
+        return AttemptOutcome.CANCELED
+    if _is(failure, "timeout_failure_info"):
+        return AttemptOutcome.TIMED_OUT
+    return AttemptOutcome.FAILED
+
+
+def _is(
+    failure: FailureProto, kind: Literal["canceled_failure_info", "timeout_failure_info"]
+) -> bool:
+    if failure.HasField("activity_failure_info"):
+        failure = failure.cause
+    return failure.HasField(kind)
+
+
+_CLOSES = {
+    AttemptOutcome.COMPLETED: StepStatus.COMPLETED,
+    AttemptOutcome.FAILED: StepStatus.FAILED,
+    AttemptOutcome.CANCELED: StepStatus.CANCELED,
+    AttemptOutcome.TIMED_OUT: StepStatus.TIMED_OUT,
+}
+
+
+def _marker(projection: Projection, event: HistoryEvent) -> None:
+    attributes = event.marker_recorded_event_attributes
+    if attributes.marker_name != MARKER or not attributes.details["data"].payloads:
+        return
+    data = parsed(own_json(projection.clear, attributes.details["data"].payloads[0]))
+    round_ = Round.read(data, event, projection.task.worker_identity)
+    if round_ is None:
+        return
+    projection.rounds.append(round_)
+    if round_.backoff is not None:
+        projection.backoffs.append((projection.task.completed_id, round_.backoff))
+
+
+HANDLERS = {EventType.EVENT_TYPE_MARKER_RECORDED: _marker}

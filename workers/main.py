@@ -1,0 +1,130 @@
+"""The worker program: connects, registers the example workflows, runs until it is told to stop.
+
+A stop (SIGTERM, Ctrl-C) is graceful: polling ends, activities get their grace, what was recorded
+is flushed or spilled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+from tenacity import (
+    AsyncRetrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    wait_random_exponential,
+)
+from tracker.temporal.watcher import Watcher
+
+from activities.email import EmailActivities, MailServer
+from examples.sample_shop import sample_order_activities
+from tracker.recorder.options import RecorderOptions, default_spill_dir
+from tracker.store.database import DatabaseOptions
+from tracker.temporal.plugin import TrackerPlugin
+from workers.settings import WorkerSettings
+from workflows.email_campaign import EmailCampaign
+from workflows.order_fulfilment import OrderFulfilment, ShipOrder
+
+logger = logging.getLogger(__name__)
+
+THREADS = 16
+"""Synchronous activities at once."""
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    client = await _connected(settings, stop)
+    if client is None:
+        return
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="activity") as executor:
+        async with _watching(settings, client), _worker(settings, client, executor):
+            logger.info("worker polls task queue %s", settings.task_queue)
+            await stop.wait()
+            logger.info("worker stops")
+
+
+def database_options(settings: WorkerSettings) -> DatabaseOptions:
+    """Where the worker's recorder and watcher write."""
+    direct = settings.direct_database_url
+    return DatabaseOptions(
+        settings.database_url.get_secret_value(),
+        schema=settings.db_schema,
+        direct_dsn=None if direct is None else direct.get_secret_value(),
+    )
+
+
+async def _connected(settings: WorkerSettings, stop: asyncio.Event) -> Client | None:
+    """A client, as soon as Temporal answers; None if the stop came first."""
+    connecting = asyncio.ensure_future(_connect(settings))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if connecting.done():
+        return connecting.result()
+    connecting.cancel()
+    return None
+
+
+async def _connect(settings: WorkerSettings) -> Client:
+    plugin = TrackerPlugin(
+        recorder=RecorderOptions(
+            database_options(settings),
+            durability=settings.durability,
+            spill_dir=settings.spill_dir or default_spill_dir(),
+        )
+    )
+    async for attempt in AsyncRetrying(
+        wait=wait_random_exponential(max=10),
+        retry=retry_if_exception_type((RPCError, RuntimeError)),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+    ):
+        with attempt:
+            config = ClientConfig.load_client_connect_config()
+            return await Client.connect(**config, plugins=[plugin])
+    raise AssertionError("unreachable: the retries have no limit")
+
+
+def _worker(settings: WorkerSettings, client: Client, executor: ThreadPoolExecutor) -> Worker:
+    server = MailServer(settings.smtp_host, settings.smtp_port, settings.mail_from)
+    emails, orders = EmailActivities(server), sample_order_activities()
+    return Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=[EmailCampaign, OrderFulfilment, ShipOrder],
+        activities=[
+            emails.validate_recipients,
+            emails.send_batch,
+            emails.send_report,
+            orders.reserve,
+            orders.release,
+            orders.charge,
+            orders.refund,
+            orders.pack,
+            orders.book_courier,
+        ],
+        activity_executor=executor,
+        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace),
+    )
+
+
+@asynccontextmanager
+async def _watching(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
+    if not settings.watch:
+        yield
+        return
+    async with Watcher(client, database_options(settings)):
+        yield

@@ -1,0 +1,43 @@
+"""What the worker process reads from the environment; Temporal's own settings come from
+`temporalio.envconfig` (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, TOML profiles)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Settings of `flowtrail worker`, as `FLOWTRAIL_<NAME>` or in `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLOWTRAIL_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr = Field(description="Postgres that holds the tracker's tables.")
+    direct_database_url: SecretStr | None = Field(
+        default=None, description="The same database past a pooler in transaction mode."
+    )
+    db_schema: str = Field(
+        default="flowtrail", alias="FLOWTRAIL_SCHEMA", description="Schema of the tables."
+    )
+    task_queue: str = Field(default="flowtrail", description="Task queue of the example workflows.")
+    durability: Literal["awaited", "buffered"] = Field(
+        default="awaited", description="Whether a step's end waits, shortly, for its flush."
+    )
+    spill_dir: Path | None = Field(
+        default=None, description="Folder for events that the database does not take now."
+    )
+    watch: bool = Field(
+        default=True, description="Also project runs that closed without their worker's word."
+    )
+    smtp_host: str = Field(default="127.0.0.1", description="Mail server of the campaign example.")
+    smtp_port: int = Field(default=1025, ge=1, le=65535)
+    mail_from: str = Field(default="campaigns@example.org", description="Sender of the mails.")
+    shutdown_grace: float = Field(
+        default=10.0, ge=0, description="Seconds that activities get to finish at a stop."
+    )
+    log_format: Literal["console", "json"] = Field(default="console")
