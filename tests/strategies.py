@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -69,7 +70,7 @@ FROM_HISTORY_ONLY = (StepKind.TIMER, StepKind.SIGNAL, StepKind.NEXUS_OPERATION)
 
 _full, _digest = PayloadRule(Treatment.FULL), PayloadRule(Treatment.DIGEST)
 
-texts = st.sampled_from(["", "plain", "naïve – 🚀", 'it\'s 100% \\ "quoted"', "two\nlines"])
+texts = st.sampled_from(["", "plain", "naïve ☕ 🚀", 'it\'s 100% \\ "quoted"', "two\nlines"])
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts
 json_values = st.recursive(
     scalars,
@@ -129,7 +130,7 @@ def in_any_order(
 
 def _split(events: list[TrackerEvent], cuts: list[int]) -> list[list[TrackerEvent]]:
     edges = [0, *cuts, len(events)]
-    return [events[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [events[low:high] for low, high in pairwise(edges)]
 
 
 @st.composite

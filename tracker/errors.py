@@ -18,7 +18,9 @@
     └── FatalError                retrying will not help; somebody must act
         ├── SchemaMismatch
         ├── ConfigurationError
+        │   └── DirectoryInUse        (tracker.embedded.ownership)
         ├── EmbeddedServersMissing
+        ├── EmbeddedServerFailed      (tracker.embedded.process)
         ├── UnexpectedAnswer
         ├── OutputNotKept
         └── RunFailed             `result` of a run that ended without one

@@ -248,7 +248,7 @@ def current_run() -> CurrentRun:
         temporal_run_id=info.run_id,
         workflow_id=info.workflow_id,
         workflow_type=info.workflow_type,
-        ref=carried.ref or next(iter(carried.links), None),
+        ref=carried.effective_ref,
         metadata=carried.metadata,
     )
 

@@ -1,0 +1,1 @@
+"""The worker program, and the local stack for development."""

@@ -231,7 +231,7 @@ async def test_reads_are_typed(caller: Caller) -> None:
     assert got["timeline"].entries == []
     assert got["list_workflows"].workflows == []
     assert [known.name for known in got["workflow_types"]] == ["Order"]
-    assert got["ready"] == {"status": "degraded"}
+    assert (got["ready"].status, got["ready"].temporal) == ("degraded", None)
 
 
 async def test_the_key_travels_in_its_header_and_stays_out_of_repr(caller: Caller) -> None:
@@ -249,10 +249,19 @@ async def test_a_run_id_is_a_uuid(caller: Caller, run_id: str) -> None:
         await caller.call(Script(), "get_run", run_id)
 
 
-@pytest.mark.parametrize("base_url", ["tracker.test", "ftp://tracker.test", ""])
+@pytest.mark.parametrize(
+    "base_url", ["tracker.test", "ftp://tracker.test", "http://", "http://a:b", ""]
+)
 def test_base_url_must_be_http(base_url: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="base_url"):
         TrackerClient(base_url)
+
+
+@pytest.mark.parametrize("api_key", ["", "ft_x\n", "ft x", "ft_ä"])
+def test_a_key_that_no_header_carries_is_refused_without_repeating_it(api_key: str) -> None:
+    with pytest.raises(errors.InvalidRequest, match="api_key") as caught:
+        TrackerClient("http://tracker.test", api_key)
+    assert "ft" not in caught.value.message.replace("flowtrail", "")
 
 
 def test_both_clients_have_the_same_methods_and_parameters() -> None:

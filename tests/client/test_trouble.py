@@ -157,3 +157,10 @@ async def test_a_long_retry_after_is_the_callers_to_wait_out(caller: Caller) -> 
         await caller.call(script, "list_runs")
     assert caught.value.details["retry_after"] == after
     assert caller.time.slept == []
+
+
+async def test_a_retry_after_inside_the_body_is_no_instruction(caller: Caller) -> None:
+    body = {"error": "database_unavailable", "message": "m", "class": "transient"}
+    odd = httpx.Response(503, json=body | {"details": {"retry_after": "soon", "message": "x"}})
+    await caller.call(Script(odd, ok(runs=[])), "list_runs")
+    assert len(caller.time.slept) == 1

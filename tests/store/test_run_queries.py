@@ -23,6 +23,7 @@ from tests.store.run_corpus import (
     some_runs,
     store_runs,
 )
+from tests.store.watched import WatchedDatabase
 from tracker.core.ids import new_id
 from tracker.core.status import RunStatus
 from tracker.embedded.postgres import EmbeddedPostgres
@@ -195,13 +196,17 @@ async def test_what_is_no_cursor_is_refused(corpus: Corpus, cursor: str) -> None
         await corpus.page(cursor=cursor)
 
 
-async def test_skewed_runs_are_found_by_their_own_index(corpus: Corpus) -> None:
+async def test_skewed_runs_are_found_by_their_own_index(database: str) -> None:
     """The partial index is of use only while its predicate and the query's are the same text."""
-    query = run_queries.page_statement(RunFilter(started_after=MIDDLE), "default")
-    async with corpus.database.transaction() as connection:
-        await connection.execute("SET LOCAL enable_seqscan = off")
-        cursor = await connection.execute(
-            corpus.database.sql(f"EXPLAIN {query.sql}"), query.parameters
-        )
-        plan = "\n".join(row["QUERY PLAN"] for row in await cursor.fetchall())
+    async with WatchedDatabase(DatabaseOptions(database)) as watched:
+        await list_runs(watched, "default", RunFilter(started_after=MIDDLE))
+        plan = await watched.explain(watched.statements[-1])
     assert "run_skewed_idx" in plan
+
+
+async def test_a_page_takes_few_statements_whatever_the_filter(database: str) -> None:
+    async with WatchedDatabase(DatabaseOptions(database)) as watched:
+        for filters in EACH_FILTER:
+            watched.statements.clear()
+            await list_runs(watched, "default", RunFilter(**filters))
+            assert len(watched.statements) <= run_queries.LOOKS + 1

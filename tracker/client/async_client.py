@@ -28,6 +28,7 @@ from tracker.client.waiting import Flow, Pause, output_of
 from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
+    Health,
     RefOverview,
     RunDetail,
     RunPage,
@@ -172,8 +173,8 @@ class AsyncTrackerClient:
             calls.update(run_id, name, args, update_id=update_id, wait=wait, reason=reason)
         )
 
-    async def ready(self) -> dict[str, Any]:
-        """What `/readyz` says: `status` is `ok` or `degraded` (Temporal away)."""
+    async def ready(self) -> Health:
+        """Whether the API can serve; `status` is `ok`, or `degraded` while Temporal is away."""
         return await self._send(calls.ready())
 
     async def _drive(self, flow: Flow[T]) -> T:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from tracker.client.options import (
@@ -33,6 +33,7 @@ from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
     ControlRun,
+    Health,
     Page,
     QueryRun,
     RefOverview,
@@ -46,6 +47,7 @@ from tracker.models.wire import (
     StepDetail,
     Timeline,
     UpdateRun,
+    WorkflowFilter,
     WorkflowPage,
     WorkflowTypeRead,
     WorkflowTypes,
@@ -175,7 +177,7 @@ def list_workflows(filters: WorkflowFilters) -> Call[WorkflowPage]:
         InvalidRequest: If a filter is unknown or out of range.
     """
     fields = _listed(_with_ref(_given(filters)), "workflow_type")
-    return _get("/v1/workflows", WorkflowPage, _params(_checked(RunFilter, **fields)))
+    return _get("/v1/workflows", WorkflowPage, _params(_checked(WorkflowFilter, **fields)))
 
 
 def runs_by_ref(ref: RefLike, limit: int | None, cursor: str | None) -> Call[RefOverview]:
@@ -200,9 +202,9 @@ def workflow_types() -> Call[list[WorkflowTypeRead]]:
     )
 
 
-def ready() -> Call[dict[str, Any]]:
-    """`GET /readyz`, not repeated: the caller asks about this moment."""
-    return Call("GET", "/readyz", TypeAdapter(dict[str, Any]).validate_json)
+def ready() -> Call[Health]:
+    """`GET /readyz`; not repeatable, for the caller asks about this moment."""
+    return Call("GET", "/readyz", Health.model_validate_json)
 
 
 def control(action: str, run_id: RunId, reason: str | None) -> Call[ControlAnswer]:

@@ -4,6 +4,7 @@ connection settings. Nothing here reads the environment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -84,6 +85,7 @@ class WorkflowFilters(TypedDict, total=False):
     """Filters of `list_workflows`; all given ones must hold.
 
     Attributes:
+        workflow_type: One or several; any of them.
         limit: Workflows of a page, at most 500.
         cursor: `next_cursor` of the page before.
     """
@@ -121,13 +123,14 @@ class ConnectionOptions:
     """Where the API is and how patient the client is.
 
     Args:
-        base_url: For example `http://localhost:8000`.
+        base_url: For example `http://localhost:8080`.
         api_key: Sent as `X-API-Key`.
         timeout: Seconds for one request, without what the server was asked to wait.
         retries: Further tries of a call that may be repeated.
 
     Raises:
-        InvalidRequest: If `base_url` is not an HTTP URL, or a number is out of range.
+        InvalidRequest: If `base_url` is not an HTTP URL, a number is out of range, or `api_key`
+            has characters that no key has, such as the end of the line that it was read from.
     """
 
     base_url: str
@@ -136,10 +139,16 @@ class ConnectionOptions:
     retries: int = 3
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
+        if not _is_http_url(self.base_url):
             raise InvalidRequest(
                 f"expected base_url to be an http:// or https:// URL, got {self.base_url!r}",
                 field="base_url",
+            )
+        if self.api_key is not None and not _HEADER_SAFE.match(self.api_key):
+            raise InvalidRequest(
+                "expected api_key without spaces or line breaks, as `flowtrail keys create` "
+                "printed it",
+                field="api_key",
             )
         if self.timeout <= 0:
             raise InvalidRequest(f"expected timeout > 0, got {self.timeout!r}", field="timeout")
@@ -161,3 +170,14 @@ class ConnectionOptions:
 def seconds(duration: Duration) -> float:
     """A duration as seconds."""
     return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]+\Z")
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host)

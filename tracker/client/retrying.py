@@ -44,7 +44,7 @@ def retrying_options(call: Call[Any], retries: int) -> dict[str, Any]:
 def _is_tried_again(call: Call[Any], error: BaseException) -> bool:
     if not isinstance(error, TransientError) or isinstance(error, RunNotFinished):
         return False
-    if error.details.get("retry_after", 0.0) > LONGEST_RETRY_AFTER:
+    if _asked(error) > LONGEST_RETRY_AFTER:
         return False
     never_left = isinstance(error, ApiUnavailable) and error.details.get("sent") is False
     return never_left or call.repeatable
@@ -52,13 +52,18 @@ def _is_tried_again(call: Call[Any], error: BaseException) -> bool:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome and state.outcome.exception()
-    asked = error.details.get("retry_after", 0.0) if isinstance(error, TransientError) else 0.0
-    return asked + _BACKOFF(state)
+    return _asked(error) + _BACKOFF(state)
+
+
+def _asked(error: BaseException | None) -> float:
+    """Seconds of the answer's `Retry-After`."""
+    asked = error.details.get("retry_after") if isinstance(error, TransientError) else None
+    return asked if isinstance(asked, float) else 0.0
 
 
 def _report(state: RetryCallState) -> None:
     error = state.outcome and state.outcome.exception()
-    _log.warning(
+    _log.info(
         "call failed, next try in %.1f s: %s",
         state.upcoming_sleep,
         error,

@@ -26,6 +26,7 @@ from tracker.client.waiting import Flow, Pause, output_of
 from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
+    Health,
     RefOverview,
     RunDetail,
     RunPage,
@@ -44,7 +45,7 @@ class TrackerClient:
     """Client of the tracker's API for blocking code; one per process, safe to share by threads.
 
     Args:
-        base_url: For example `http://localhost:8000`.
+        base_url: For example `http://localhost:8080`.
         api_key: From `flowtrail keys create`; not needed where the API runs without keys.
         timeout: Seconds for one request, without what the server was asked to wait.
         retries: Further tries, with jittered exponential backoff and `Retry-After`, of calls that
@@ -197,8 +198,8 @@ class TrackerClient:
             calls.update(run_id, name, args, update_id=update_id, wait=wait, reason=reason)
         )
 
-    def ready(self) -> dict[str, Any]:
-        """What `/readyz` says: `status` is `ok` or `degraded` (Temporal away).
+    def ready(self) -> Health:
+        """Whether the API can serve; `status` is `ok`, or `degraded` while Temporal is away.
 
         Raises:
             TrackerError: If the API is not ready, or not there.

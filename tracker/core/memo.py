@@ -50,7 +50,12 @@ class Carried:
 
     def for_child(self) -> Carried:
         """What a child inherits: ref and metadata, never the id."""
-        return Carried(ref=self.ref, metadata=self.metadata)
+        return Carried(ref=self.effective_ref, metadata=self.metadata)
+
+    @property
+    def effective_ref(self) -> Ref | None:
+        """The ref given at the start, else the first that the workflow linked itself to."""
+        return self.ref or next(iter(self.links), None)
 
     def run_id(
         self, namespace: str, workflow_id: str, run_key: UUID, first_run_key: UUID | None

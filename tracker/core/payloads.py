@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from itertools import chain
 from typing import Any, cast
 
 DEFAULT_LIMIT = 256 * 1024
@@ -200,13 +201,17 @@ def _is_clean(encoded: bytes, text: str) -> bool:
         if isinstance(item, str):
             if _UNFIT_CHARACTER.search(item):
                 return False
-        elif isinstance(item, _Members):
-            pending.extend((part, depth + 1) for member in item for part in member)
-        elif isinstance(item, list):
-            pending.extend((part, depth + 1) for part in cast("list[Any]", item))
-        if depth > NESTING_MAX:
-            return False
+        elif (parts := _parts(item)) is not None:
+            if depth == NESTING_MAX:
+                return False
+            pending.extend((part, depth + 1) for part in parts)
     return True
+
+
+def _parts(value: Any) -> Iterable[Any] | None:
+    if isinstance(value, _Members):
+        return chain.from_iterable(value)
+    return cast("list[Any]", value) if isinstance(value, list) else None
 
 
 class _Members(tuple[tuple[str, Any], ...]):

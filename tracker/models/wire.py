@@ -7,19 +7,27 @@ driver. Times are aware UTC; durations in requests are seconds. `run_id` is alwa
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tracker.core.ids import REF_ID_MAX, REF_TYPE_MAX, Ref
+from tracker.core.payloads import fits_jsonb
 from tracker.core.status import AttemptOutcome, Engine, RunStatus, StepKind, StepStatus
 from tracker.errors import InvalidRequest
 
 RefType = Annotated[str, Field(min_length=1, max_length=REF_TYPE_MAX, pattern=r"^[^/\x00-\x1f]+$")]
 RefId = Annotated[str, Field(min_length=1, max_length=REF_ID_MAX, pattern=r"^[^\x00-\x1f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+"""A name or id of Temporal's."""
+Label = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+"""A metadata key, or a scalar value as text, that can be filtered by."""
 Seconds = Annotated[float, Field(gt=0, le=315_360_000, allow_inf_nan=False)]
+Reason = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
+"""Why somebody acts, for the audit."""
 
 
 class Wire(BaseModel):
@@ -48,17 +56,15 @@ class StartRun(Wire):
     Give `input` (one argument) or `args` (a list of them), or neither.
     """
 
-    workflow_type: str = Field(min_length=1, max_length=255, examples=["EmailCampaign"])
+    workflow_type: Name = Field(examples=["EmailCampaign"])
     input: Any = Field(default=None, description="The workflow's single argument.")
     args: list[Any] | None = Field(default=None, description="Several arguments, in order.")
     ref_type: RefType | None = Field(default=None, examples=["campaign"])
     ref_id: RefId | None = Field(default=None, examples=["campaign-123"])
     metadata: dict[str, Any] | None = Field(default=None, examples=[{"department": "marketing"}])
-    task_queue: str | None = Field(default=None, min_length=1, max_length=255)
-    workflow_id: str | None = Field(
-        default=None, min_length=1, max_length=255, description="Default: `{type}/{run id}`."
-    )
-    idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+    task_queue: Name | None = None
+    workflow_id: Name | None = Field(default=None, description="Default: `{type}/{run id}`.")
+    idempotency_key: Name | None = None
     id_reuse_policy: Literal[
         "allow_duplicate", "allow_duplicate_failed_only", "reject_duplicate"
     ] = "allow_duplicate"
@@ -67,6 +73,17 @@ class StartRun(Wire):
     execution_timeout: Seconds | None = None
     run_timeout: Seconds | None = None
     priority: Priority | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _storable(cls, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            encoded = json.dumps(metadata, allow_nan=False).encode()
+        except (ValueError, RecursionError):
+            encoded = b""
+        if metadata is not None and not fits_jsonb(encoded):
+            raise ValueError("expected JSON that Postgres can hold: no NUL, NaN or lone surrogates")
+        return metadata
 
     @model_validator(mode="after")
     def _consistent(self) -> StartRun:
@@ -334,35 +351,43 @@ class WorkflowTypes(Answer):
     workflow_types: list[WorkflowTypeRead]
 
 
+class Health(Answer):
+    """`GET /healthz` and `/readyz`; the parts are told by the latter alone."""
+
+    status: Literal["ok", "degraded"]
+    database: Literal["ok"] | None = None
+    temporal: Literal["ok", "unreachable"] | None = None
+
+
 class ControlRun(Wire):
     """Body of `cancel` and `terminate`."""
 
-    reason: str | None = Field(default=None, max_length=1000)
+    reason: Reason | None = None
 
 
 class SignalRun(Wire):
     """Body of `signal`."""
 
-    name: str = Field(min_length=1, max_length=255)
+    name: Name
     args: list[Any] = Field(default_factory=list[Any])
-    reason: str | None = Field(default=None, max_length=1000)
+    reason: Reason | None = None
 
 
 class QueryRun(Wire):
     """Body of `query`."""
 
-    name: str = Field(min_length=1, max_length=255)
+    name: Name
     args: list[Any] = Field(default_factory=list[Any])
 
 
 class UpdateRun(Wire):
     """Body of `update`: waits for the update's result, at most `wait` seconds."""
 
-    name: str = Field(min_length=1, max_length=255)
+    name: Name
     args: list[Any] = Field(default_factory=list[Any])
-    update_id: str | None = Field(default=None, min_length=1, max_length=255)
+    update_id: Name | None = None
     wait: float = Field(default=30, gt=0, le=60)
-    reason: str | None = Field(default=None, max_length=1000)
+    reason: Reason | None = None
 
 
 class ControlAnswer(Answer):
@@ -393,32 +418,30 @@ class Page(Wire):
     """Where a list goes on: an opaque cursor of the answer before, and how many."""
 
     limit: int = Field(default=50, ge=1, le=500)
-    cursor: str | None = None
+    cursor: str | None = Field(default=None, description="`next_cursor` of the page before.")
 
 
-class RunFilter(Page):
-    """Filters of `GET /v1/runs`; all given ones must hold.
+class RunQuery(Page):
+    """Filters of `GET /v1/runs` but for metadata; all given ones must hold."""
 
-    Attributes:
-        metadata: Key → accepted values (OR within a key, AND across keys); scalars as text.
-        links: Whether refs match further links of a run too.
-    """
-
-    ref_type: RefType | None = None
+    ref_type: RefType | None = Field(default=None, description="Refs include further links.")
     ref_id: RefId | None = None
-    workflow_type: list[str] = Field(default_factory=list[str], max_length=20)
-    status: list[RunStatus] = Field(default_factory=list[RunStatus])
-    metadata: dict[str, list[str]] = Field(default_factory=dict[str, list[str]])
-    workflow_id: str | None = None
-    task_queue: str | None = None
-    started_after: datetime | None = None
-    started_before: datetime | None = None
-    finished_after: datetime | None = None
-    finished_before: datetime | None = None
+    workflow_type: list[Name] = Field(
+        default_factory=list[str], max_length=20, description="Repeatable: any of them."
+    )
+    status: list[RunStatus] = Field(
+        default_factory=list[RunStatus], max_length=20, description="Repeatable: any of them."
+    )
+    workflow_id: Name | None = None
+    task_queue: Name | None = None
+    started_after: datetime | None = Field(default=None, description="At this moment or later.")
+    started_before: datetime | None = Field(default=None, description="Before this moment.")
+    finished_after: datetime | None = Field(default=None, description="At this moment or later.")
+    finished_before: datetime | None = Field(default=None, description="Before this moment.")
     order: Literal["newest", "oldest"] = "newest"
 
     @model_validator(mode="after")
-    def _consistent(self) -> RunFilter:
+    def _consistent(self) -> Self:
         if self.ref_id is not None and self.ref_type is None:
             raise ValueError("ref_id needs ref_type beside it")
         for name in ("started_after", "started_before", "finished_after", "finished_before"):
@@ -428,15 +451,29 @@ class RunFilter(Page):
         return self
 
 
+class RunFilter(RunQuery):
+    """All filters of `GET /v1/runs`.
+
+    Attributes:
+        metadata: Key → accepted values (OR within a key, AND across keys); scalars as text.
+    """
+
+    metadata: dict[Label, Annotated[list[Label], Field(min_length=1, max_length=50)]] = Field(
+        default_factory=dict[str, list[str]], max_length=10
+    )
+
+
 class WorkflowFilter(Page):
     """Filters of `GET /v1/workflows`; all given ones must hold. Newest first."""
 
-    workflow_type: str | None = Field(default=None, min_length=1, max_length=255)
+    workflow_type: list[Name] = Field(
+        default_factory=list[str], max_length=20, description="Repeatable: any of them."
+    )
     ref_type: RefType | None = None
     ref_id: RefId | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> WorkflowFilter:
+    def _consistent(self) -> Self:
         if (self.ref_type is None) != (self.ref_id is None):
             raise ValueError("ref_type and ref_id belong together: give both or neither")
         return self

@@ -1,7 +1,7 @@
 """The recorder: events in, rows out.
 
 `record` is synchronous, callable from any thread and never blocks or raises. One task on the loop
-that started the recorder commits in groups: at once when idle, else whatever gathered meanwhile.
+that started the recorder commits in groups: at once when somebody waits, else after a short linger.
 What a reader gets wrong: a database that is away is not retried batch by batch; its batches go to
 the spill file and come back when it answers, so memory stays flat and nothing waits for it.
 """
@@ -21,7 +21,7 @@ from tracker.errors import FatalError
 from tracker.recorder.counters import RecorderCounters
 from tracker.recorder.options import RecorderOptions
 from tracker.recorder.spill import Spill, SpillFull, SpillReader
-from tracker.recorder.writer import BatchRefused, Unavailable, Writer, encode_events
+from tracker.store.batch_writer import BatchRefused, Unavailable, Writer, encode_events
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Recorder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._trusts_flushes = True
+        self._alarm: asyncio.TimerHandle | None = None
         self._pause = 0.0
         self._warned: set[str] = set()
 
@@ -69,6 +70,7 @@ class Recorder:
                 await asyncio.wait({self._task}, timeout=_STOP_PATIENCE)
         self._spill_events(self._take(len(self._entries)))
         self._loop = None
+        self._clear_alarm()
         await self._writer.close()
         self._spill.close()
 
@@ -89,11 +91,13 @@ class Recorder:
             self.counters.dropped += 1
             return
         self._entries.append(event)
+        if self._alarm is not None or self._wake.is_set():
+            return
         if threading.get_ident() == self._loop_thread:
-            self._wake.set()
-        elif not self._wake.is_set():
+            self._set_alarm()
+        else:
             with contextlib.suppress(RuntimeError):  # The loop closed: `stop` has the event.
-                loop.call_soon_threadsafe(self._wake.set)
+                loop.call_soon_threadsafe(self._set_alarm)
 
     async def settle(self, budget: float) -> None:
         """Wait until what was recorded so far is in the database, but not long.
@@ -136,10 +140,21 @@ class Recorder:
             return
         await self._wake.wait()
         self._wake.clear()
-        if self.options.durability == "buffered" and len(self._entries) < self.options.max_batch:
-            await self._sleep_unless_stopped(self.options.linger)
-        while self._entries and not self._pause:
-            await self._flush(self._take(self.options.max_batch))
+        self._clear_alarm()
+        await self._flush(self._take(self.options.max_batch))
+        if len(self._entries) >= self.options.max_batch or self._stop_asked.is_set():
+            self._wake.set()
+        elif self._entries:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is None and self._loop is not None:
+            self._alarm = self._loop.call_later(self.options.gathering, self._wake.set)
+
+    def _clear_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     async def _sleep_unless_stopped(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -98,9 +98,13 @@ def _ensure(connection: Connection, schema: str, month: Month) -> bool:
 
 
 def _exists(connection: Connection, schema: str, month: Month) -> bool:
-    name = sql.Identifier(schema, month.partition).as_string(connection)
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [name]).fetchone()
-    return row is not None and bool(row[0])
+    # Not to_regclass, which may answer from a cache that is older than the lock just taken.
+    found = connection.execute(
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        [schema, month.partition],
+    )
+    return found.rowcount > 0
 
 
 def _make(connection: Connection, schema: str, month: Month) -> None:

@@ -40,7 +40,7 @@ async def write_batch(
     Raises:
         psycopg.Error: As the driver raises it; the recorder decides by its class.
     """
-    await connection.execute(statement(schema), [encode(batch)], prepare=prepare)
+    await connection.execute(statement(schema), [encode(batch).decode()], prepare=prepare)
 
 
 def encode(batch: Batch) -> bytes:

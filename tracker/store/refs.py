@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,12 +74,19 @@ async def set_from_rules(database: Database, refs: Mapping[UUID, Ref]) -> int:
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:
     has_ref = row["ref_type"] is not None
-    kept: Any = row["input"]
     return Candidate(
         id=row["id"],
         workflow_type=row["workflow_type"],
         workflow_id=row["workflow_id"],
         ordered_at=row["ordered_at"],
         ref=Ref(row["ref_type"], row["ref_id"]) if has_ref else None,
-        input_args=cast("list[Any]", kept) if isinstance(kept, list) else None,
+        input_args=_arguments(row["input"]),
     )
+
+
+def _arguments(body: str | None) -> list[Any] | None:
+    try:
+        kept: Any = None if body is None else json.loads(body)
+    except ValueError:  # A number of more digits than Python reads.
+        return None
+    return cast("list[Any]", kept) if isinstance(kept, list) else None

@@ -14,6 +14,7 @@ from tracker.models.wire import (
     WorkflowFilter,
     WorkflowPage,
     WorkflowRead,
+    WorkflowTypeRead,
 )
 from tracker.store import queries
 from tracker.store.cursors import decode_cursor, encode_cursor, list_digest
@@ -24,6 +25,7 @@ from tracker.store.run_rows import Row
 
 WORKFLOWS_OF_REF = 100
 """Workflow types of one ref that its overview shows."""
+WORKFLOW_TYPES_MAX = 1000
 
 
 async def list_workflows(
@@ -43,12 +45,10 @@ async def list_workflows(
         **filters.model_dump(exclude={"limit", "cursor"}),
         "limit": filters.limit + 1,
     }
-    where = _where(filters)
     if filters.cursor is not None:
         after = decode_cursor(filters.cursor, digest)
         parameters |= {"after_at": after.at, "after_id": after.id}
-        where += " AND (w.created_at, w.id) < (%(after_at)s, %(after_id)s)"
-    rows, payloads = await _fetch(database, where, parameters)
+    rows, payloads = await _fetch(database, _source(filters), parameters)
     page = rows[: filters.limit]
     return WorkflowPage(
         workflows=_workflows(page, payloads),
@@ -80,20 +80,39 @@ async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) 
     )
 
 
-def _where(filters: WorkflowFilter) -> str:
-    """Each combination of conditions is served by one of the table's indexes."""
+async def list_workflow_types(database: Database, namespace: str) -> list[WorkflowTypeRead]:
+    """Types that workers announced or runs had, by name; at most `WORKFLOW_TYPES_MAX`."""
+    sql = database.sql(queries.load("workflows")["list_workflow_types"])
+    async with database.connection() as connection:
+        cursor = await connection.execute(
+            sql, {"namespace": namespace, "limit": WORKFLOW_TYPES_MAX}
+        )
+        return [WorkflowTypeRead(**row) for row in await cursor.fetchall()]
+
+
+def _source(filters: WorkflowFilter) -> str:
+    """The workflows in question, each branch in the order and up to the length of the page."""
     conditions = ["w.namespace = %(namespace)s"]
-    if filters.workflow_type is not None:
-        conditions.append("w.workflow_type = %(workflow_type)s")
     if filters.ref_type is not None:
         conditions.append("w.ref_type = %(ref_type)s AND w.ref_id = %(ref_id)s")
-    return " AND ".join(conditions)
+    if filters.workflow_type:
+        conditions.append("w.workflow_type = t.name")
+    if filters.cursor is not None:
+        conditions.append("(w.created_at, w.id) < (%(after_at)s, %(after_id)s)")
+    branch = (
+        f"(SELECT w.* FROM {{schema}}.workflow w WHERE {' AND '.join(conditions)}"
+        " ORDER BY w.created_at DESC, w.id DESC LIMIT %(limit)s)"
+    )
+    if not filters.workflow_type:
+        return branch
+    names = "(SELECT DISTINCT name FROM unnest(%(workflow_type)s::text[]) AS u(name)) t"
+    return f"(SELECT w.* FROM {names} CROSS JOIN LATERAL {branch} w)"
 
 
 async def _fetch(
-    database: Database, where: str, parameters: dict[str, Any]
+    database: Database, source: str, parameters: dict[str, Any]
 ) -> tuple[list[Row], dict[UUID | None, PayloadRead]]:
-    text = queries.load("workflows")["page_of_workflows"].replace("{where}", where)
+    text = queries.load("workflows")["page_of_workflows"].replace("{source}", source)
     async with database.connection() as connection:
         cursor = await connection.execute(database.sql(text), parameters)
         rows: list[Row] = list(await cursor.fetchall())

@@ -19,7 +19,7 @@ from temporalio.activity import (
     _CompleteAsyncError,  # pyright: ignore[reportPrivateUsage]  # No public name tells it apart.
 )
 from temporalio.api.common.v1 import Payload
-from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ActivityOutboundInterceptor,
@@ -79,7 +79,7 @@ class TrackerActivityInbound(ActivityInboundInterceptor):
                 await record.end(_outcome(error), scope.annotations(), error=outgoing)
             if outgoing is error:
                 raise
-            raise outgoing from error.__cause__
+            raise outgoing from outgoing.__cause__
         if in_process and isinstance(result, ProcessResult):
             scope.annotate(result.annotations)
             result = result.value
@@ -142,7 +142,9 @@ def _with_own_delay(error: BaseException, header: Header) -> BaseException:
     delay = retry_delay(activity.info(), header.retry, datetime.now(UTC))
     if delay is None:
         return error
-    return _delayed(error, known, delay).with_traceback(error.__traceback__)
+    delayed = _delayed(error, known, delay).with_traceback(error.__traceback__)
+    delayed.__cause__ = _cause(error)
+    return delayed
 
 
 def _delayed(
@@ -158,3 +160,10 @@ def _delayed(
         next_retry_delay=delay,
         category=known.category,
     )
+
+
+def _cause(error: Exception) -> BaseException | None:
+    # What Temporal's default failure converter tells as the error's cause.
+    if isinstance(error, FailureError) and not error.__suppress_context__:
+        return error.__cause__ or error.__context__
+    return error.__cause__

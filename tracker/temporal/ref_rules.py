@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -22,7 +22,9 @@ from jmespath.parser import ParsedResult
 from tracker.core.ids import Ref
 from tracker.core.ref_rules import RefRule, RunFacts, find_ref
 from tracker.errors import ConfigurationError
-from tracker.temporal.history.runs import RunStart
+
+if TYPE_CHECKING:  # The commands that read rules need not load temporalio for it.
+    from tracker.temporal.history.runs import RunStart
 
 RULES_FILE = "flowtrail.toml"
 """Where `flowtrail refs` looks by default, in the current directory."""

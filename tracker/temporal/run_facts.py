@@ -87,8 +87,7 @@ class RunFacts:
     def log_fields(self) -> dict[str, Any]:
         """What log records of this run carry; empty if it cannot be told."""
         try:
-            carried = self.carried()
-            ref = carried.ref or next(iter(carried.links), None)
+            ref = self.carried().effective_ref
             return {
                 "ref_type": ref.ref_type if ref else None,
                 "ref_id": ref.ref_id if ref else None,

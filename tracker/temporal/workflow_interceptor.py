@@ -143,7 +143,7 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
         return Header(
             step=pending.name if pending else None,
             retry=pending.retry if pending else None,
-            ref=carried.ref or next(iter(carried.links), None),
+            ref=carried.effective_ref,
             run_id=self._facts.run_id(),
         )
 

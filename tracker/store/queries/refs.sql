@@ -1,7 +1,8 @@
 -- name: candidates
+-- Input as text: not every jsonb is a value that Python reads.
 SELECT r.id, r.workflow_type, r.workflow_id, r.ordered_at,
        r.ref_type, r.ref_id, r.ref_version,
-       CASE WHEN p.treatment = 'full' THEN p.body END AS input
+       CASE WHEN p.treatment = 'full' THEN p.body::text END AS input
 FROM {schema}.run r
 LEFT JOIN {schema}.payload p ON p.id = r.input_id
 WHERE r.namespace = %(namespace)s

@@ -1,11 +1,10 @@
 -- Workflows: identity from `workflow`, everything that changes from `run`, by index.
 
 -- name: page_of_workflows
--- {where} is one of the conditions in tracker.store.workflows. Two branches wherever a workflow
+-- {source} is one of those in tracker.store.workflows, each along an index. Two branches wherever a workflow
 -- may have no ref, since `=` finds no NULL and IS NOT DISTINCT FROM no index.
 WITH page AS (
-    SELECT w.* FROM {schema}.workflow w
-    WHERE {where}
+    SELECT w.* FROM {source} w
     ORDER BY w.created_at DESC, w.id DESC
     LIMIT %(limit)s
 )

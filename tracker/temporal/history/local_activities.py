@@ -7,13 +7,18 @@ began. Its start is stated as the end, "at the latest then", so that what the wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure as FailureProto
 from temporalio.api.history.v1 import HistoryEvent
 
-from tracker.core.events import AttemptEnded, AttemptIdentity, AttemptStarted, StepIdentity
+from tracker.core.events import (
+    AttemptEnded,
+    AttemptIdentity,
+    AttemptStarted,
+    StepClosed,
+    StepIdentity,
+)
 from tracker.core.ids import local_activity_key
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
 from tracker.temporal.history.closes import closed_by_run
@@ -38,14 +43,29 @@ def _tell(projection: Projection, call: LocalCall) -> None:
     step = projection.step_identity(
         StepKind.LOCAL_ACTIVITY, local_activity_key(call.ordinal), type_
     )
-    first_attempt = 1
+    first_attempt, last = 1, call.rounds[-1]
     for round_ in call.rounds:
-        _tell_attempt(projection, step, round_, round_.attempt == first_attempt)
+        if round_.abandoned:
+            _tell_abandoned(projection, step, round_)
+        else:
+            _tell_attempt(projection, step, round_, round_.attempt == first_attempt)
         first_attempt = round_.attempt + 1
-    last = call.rounds[-1]
     if projection.closed is not None and last.backoff is not None:
         opened = OpenStep(step, type_, projection.rule_for(step.name), last.attempt)
         projection.events.append(closed_by_run(opened, projection.closed))
+
+
+def _tell_abandoned(projection: Projection, step: StepIdentity, round_: Round) -> None:
+    projection.events.append(
+        StepClosed(
+            step=step,
+            type=round_.activity_type,
+            status=StepStatus.CANCELED,
+            finished_at=round_.recorded_at,
+            position=round_.attempt,
+            from_history=True,
+        )
+    )
 
 
 def _tell_attempt(
@@ -62,6 +82,7 @@ def _tell_attempt(
         AttemptStarted(
             attempt=attempt,
             type=round_.activity_type,
+            scheduled_at=finished_at,
             task_queue=projection.run.task_queue,
             input=projection.stored(round_.details["input"], rule) if has_input else None,
             worker_identity=round_.worker_identity,
@@ -85,19 +106,12 @@ def _tell_attempt(
 def _outcome(failure: FailureProto | None) -> AttemptOutcome:
     if failure is None:
         return AttemptOutcome.COMPLETED
-    if _is(failure, "canceled_failure_info"):
+    inner = failure.cause if failure.HasField("activity_failure_info") else failure
+    if inner.HasField("canceled_failure_info"):
         return AttemptOutcome.CANCELED
-    if _is(failure, "timeout_failure_info"):
+    if inner.HasField("timeout_failure_info"):
         return AttemptOutcome.TIMED_OUT
     return AttemptOutcome.FAILED
-
-
-def _is(
-    failure: FailureProto, kind: Literal["canceled_failure_info", "timeout_failure_info"]
-) -> bool:
-    if failure.HasField("activity_failure_info"):
-        failure = failure.cause
-    return failure.HasField(kind)
 
 
 _CLOSES = {
@@ -110,9 +124,10 @@ _CLOSES = {
 
 def _marker(projection: Projection, event: HistoryEvent) -> None:
     attributes = event.marker_recorded_event_attributes
-    if attributes.marker_name != MARKER or not attributes.details["data"].payloads:
+    if attributes.marker_name != MARKER or "data" not in attributes.details:
         return
-    data = parsed(own_json(projection.clear, attributes.details["data"].payloads[0]))
+    payloads = attributes.details["data"].payloads
+    data = parsed(own_json(projection.clear, payloads[0])) if payloads else None
     round_ = Round.read(data, event, projection.task.worker_identity)
     if round_ is None:
         return

@@ -51,6 +51,12 @@ class Round:
     failure: FailureProto | None
     worker_identity: str | None
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was canceled without waiting for its end: which attempt was under way is then
+        unknown."""
+        return self.failure is not None and self.completed_at is None
+
     @classmethod
     def read(cls, data: Any, event: HistoryEvent, worker_identity: str | None) -> Round | None:
         """A marker by its parsed `data`; None if it is not what the SDK writes."""

@@ -13,7 +13,6 @@ from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEven
 
 from tracker.core.events import (
     Failure,
-    RunClosed,
     RunIdentity,
     RunMetadataSet,
     RunRefAdded,
@@ -23,7 +22,6 @@ from tracker.core.events import (
 from tracker.core.ids import Ref
 from tracker.core.memo import MEMO_FIELD, Carried, read_memo
 from tracker.core.payloads import PayloadPolicy, StoredPayload, keeps_text
-from tracker.core.status import RunStatus
 from tracker.temporal.failures import timeout_type
 from tracker.temporal.history.reading import enum_word, moment, parsed, run_key_of
 from tracker.temporal.history.state import (

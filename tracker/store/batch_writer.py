@@ -1,5 +1,5 @@
-"""The recorder's side of the database: one dedicated connection, opened when needed, and the
-sorting of what can go wrong into "later" (`Unavailable`) and "never" (`BatchRefused`)."""
+"""Writes the recorder's batches over one dedicated connection, opened when needed, and sorts what
+can go wrong into "later" (`Unavailable`) and "never" (`BatchRefused`)."""
 
 from __future__ import annotations
 

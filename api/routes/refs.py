@@ -1,0 +1,30 @@
+"""Refs: everything of one business object."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.deps import Reader, TheServices
+from api.errors import READS, declared
+from tracker.core.ids import Ref
+from tracker.models.wire import Page, RefOverview
+from tracker.store import workflows
+
+router = APIRouter(prefix="/v1/refs", tags=["refs"])
+
+
+@router.get(
+    "/{ref_type}/{ref_id:path}",
+    operation_id="runs_by_ref",
+    summary="Everything of one business object",
+    responses=declared(*READS),
+)
+async def runs_by_ref(
+    services: TheServices, _: Reader, ref_type: str, ref_id: str, page: Annotated[Page, Query()]
+) -> RefOverview:
+    """Its workflows, and all runs that carry the ref, newest first. A ref that nobody has used
+    yet has none of either."""
+    ref = Ref(ref_type, ref_id)
+    return await workflows.runs_by_ref(services.database, services.namespace, ref, page)

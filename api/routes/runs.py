@@ -1,0 +1,117 @@
+"""Runs: start them, find them, read them. Controlling them is in `control`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import ConfigDict
+
+from api.deps import MetadataFilter, Reader, TheServices
+from api.errors import READS, declared
+from api.waiting import wait_for_result
+from tracker.errors import NotFound
+from tracker.models.wire import (
+    RunDetail,
+    RunFilter,
+    RunPage,
+    RunQuery,
+    RunResult,
+    StepDetail,
+    Timeline,
+)
+from tracker.store import run_detail, run_queries
+from tracker.store.timeline import timeline_of
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+
+METADATA_PARAMETER = {
+    "name": "metadata.{key}",
+    "in": "query",
+    "required": False,
+    "description": "Value of a metadata key, for example `metadata.department=marketing`. "
+    "Repeatable: any value of a key, every key.",
+    "schema": {"type": "array", "items": {"type": "string", "maxLength": 256}},
+}
+
+
+class RunParameters(RunQuery):
+    """`RunQuery` beside `metadata.<key>` parameters; `known_parameters` refuses the unknown."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+@router.get(
+    "",
+    operation_id="list_runs",
+    summary="Runs that pass all filters, newest first",
+    responses=declared(*READS),
+    openapi_extra={"parameters": [METADATA_PARAMETER]},
+)
+async def list_runs(
+    services: TheServices,
+    _: Reader,
+    query: Annotated[RunParameters, Query()],
+    metadata: MetadataFilter,
+) -> RunPage:
+    """A page of runs. Pages are stable: runs that come in later never shift them. `next_cursor`
+    leads to the next page of the same filters; `limit` may change on the way."""
+    filters = RunFilter(**query.model_dump(), metadata=metadata)
+    return await run_queries.list_runs(services.database, services.namespace, filters)
+
+
+@router.get(
+    "/{run_id}",
+    operation_id="get_run",
+    summary="A run with its steps, attempts and values",
+    responses=declared(NotFound, *READS),
+)
+async def get_run(services: TheServices, _: Reader, run_id: UUID) -> RunDetail:
+    """A run by our id or Temporal's run id: at most 1,000 steps, of each the latest 100 attempts,
+    5,000 in all; `steps_truncated` and `attempts_truncated` tell where there is more."""
+    return await run_detail.run_detail(services.database, services.namespace, run_id)
+
+
+@router.get(
+    "/{run_id}/steps/{step_id}",
+    operation_id="get_step",
+    summary="A step with its values and attempts",
+    responses=declared(NotFound, *READS),
+)
+async def get_step(services: TheServices, _: Reader, run_id: UUID, step_id: UUID) -> StepDetail:
+    """A step, its input and output as far as they were kept, and its latest 5,000 attempts."""
+    return await run_detail.get_step(services.database, services.namespace, run_id, step_id)
+
+
+@router.get(
+    "/{run_id}/timeline",
+    operation_id="timeline",
+    summary="What happened in a run, oldest first",
+    responses=declared(NotFound, *READS),
+)
+async def timeline(services: TheServices, _: Reader, run_id: UUID) -> Timeline:
+    """The moments of a run, its steps and their attempts, bounded as the run itself is."""
+    run = await run_detail.run_detail(services.database, services.namespace, run_id)
+    return timeline_of(run)
+
+
+@router.get(
+    "/{run_id}/result",
+    operation_id="result",
+    summary="A run's status, and its output once there is one",
+    responses=declared(NotFound, *READS),
+)
+async def result(
+    services: TheServices,
+    _: Reader,
+    run_id: UUID,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for the end."),
+    ] = 0,
+) -> RunResult:
+    """Answers when the run has ended or `wait` is over, whichever comes first; `done` tells."""
+    return await wait_for_result(
+        services.database, services.namespace, run_id, wait, services.stopping
+    )

@@ -1,0 +1,28 @@
+"""Workflows: one workflow type for one ref, over all its runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.deps import Reader, TheServices
+from api.errors import READS, declared
+from tracker.models.wire import WorkflowFilter, WorkflowPage
+from tracker.store import workflows
+
+router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
+
+
+@router.get(
+    "",
+    operation_id="list_workflows",
+    summary="Workflows with their latest status, newest first",
+    responses=declared(*READS),
+)
+async def list_workflows(
+    services: TheServices, _: Reader, filters: Annotated[WorkflowFilter, Query()]
+) -> WorkflowPage:
+    """A page of workflows: the first run's input, the latest run's status and output, and how many
+    runs there are, exactly."""
+    return await workflows.list_workflows(services.database, services.namespace, filters)

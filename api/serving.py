@@ -1,0 +1,46 @@
+"""uvicorn around the app, with a stop that reaches waiting requests first."""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from api.main import create_app
+from api.settings import ApiSettings
+
+
+def serve(settings: ApiSettings) -> bool:
+    """Serve until a signal says stop.
+
+    Returns:
+        Whether it ever served.
+    """
+    server = Server(server_config(settings))
+    server.run()
+    return server.started
+
+
+def server_config(settings: ApiSettings) -> uvicorn.Config:
+    """uvicorn's settings from ours."""
+    return uvicorn.Config(
+        create_app(settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace,
+    )
+
+
+class Server(uvicorn.Server):
+    """Tells the app that it is to stop when uvicorn begins to wait for open requests, not when it
+    has waited: long polls would use up the whole grace otherwise."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn; runs as a signal handler."""
+        super().handle_exit(sig, frame)
+        app: Any = self.config.app
+        app.state.stopping.set()

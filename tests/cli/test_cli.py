@@ -1,0 +1,229 @@
+"""Commands as people and scripts use them: output, exit codes, one line of complaint."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+import httpx
+import pytest
+
+from tests.cli.conftest import CommandLine
+from tests.client.scripted import NEXT, RUN, RUN_BODY, Script, failed, ok, result, started
+from tracker import __version__
+from tracker.cli import beside
+from tracker.core.status import RunStatus
+
+NOWHERE = "http://127.0.0.1:9"
+"""Port 9 (discard) is served by nobody."""
+
+
+# The program
+
+
+def test_version(cli: CommandLine) -> None:
+    assert cli.run("--version").stdout == f"flowtrail {__version__}\n"
+
+
+def test_help_tells_the_exit_codes(cli: CommandLine) -> None:
+    assert "3 API, database" in cli.run("--help").stdout
+
+
+def test_the_applications_commands_say_where_they_are_to_be_had(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "application_root", lambda: None)
+    for name in beside.COMMANDS:
+        complaint = cli.run(name, "--port", "1", code=2).stderr
+        assert f"image flowtrail:{__version__}" in complaint
+
+
+def test_a_malformed_setting_is_named(cli: CommandLine) -> None:
+    cli.set(schema="Not An Identifier", database_url="postgresql://localhost/x")
+    assert "'Not An Identifier'" in cli.run("migrate", code=2).stderr
+
+
+# Through the API
+
+
+def test_start_sends_json_and_prints_the_id(cli: CommandLine) -> None:
+    script = Script(started())
+    cli.answer_with(script)
+    (cli.folder / "input.json").write_text('{"sku": "s-1"}')
+    cli.set(api_key="ft_x")
+    output = cli.run(
+        *("runs", "start", "Order", "--input", "@input.json", "--ref", "order/o-1"),
+        *("--metadata", "tier=gold", "--idempotency-key", "k", "--run-timeout", "2.5"),
+    ).stdout
+    assert output == f"{RUN}\n"
+    assert script.requests[0].headers["X-API-Key"] == "ft_x"
+    assert script.bodies == [
+        {
+            "workflow_type": "Order",
+            "input": {"sku": "s-1"},
+            "ref_type": "order",
+            "ref_id": "o-1",
+            "metadata": {"tier": "gold"},
+            "idempotency_key": "k",
+            "run_timeout": 2.5,
+        }
+    ]
+
+
+def test_start_takes_no_input_or_several_arguments(cli: CommandLine) -> None:
+    script = Script(started(), started(), started())
+    cli.answer_with(script)
+    cli.run("runs", "start", "Order")
+    cli.run("runs", "start", "Order", "--arg", "1", "--arg", '"two"')
+    cli.run("runs", "start", "Order", "--input", "null")
+    sent = [{k: v for k, v in body.items() if k != "workflow_type"} for body in script.bodies]
+    assert sent == [{}, {"args": [1, "two"]}, {"input": None}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["runs", "start", "Order", "--input", "{broken"], "--input is not JSON"),
+        (["runs", "start", "Order", "--input", "@missing.json"], "missing.json"),
+        (["runs", "start", "Order", "--ref", "no-slash"], "ref_type/ref_id"),
+        (["runs", "list", "--metadata", "novalue"], "KEY=VALUE"),
+        (["runs", "list", "--status", "nonsense"], "status"),
+        (["runs", "show", "not-a-uuid"], "UUID"),
+        (["runs", "signal", str(RUN), "paid", "--arg", "text"], "text needs quotes"),
+        (["runs", "frobnicate"], "No such command"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_sent(
+    cli: CommandLine, arguments: list[str], complaint: str
+) -> None:
+    script = Script()
+    cli.answer_with(script)
+    assert complaint in cli.run(*arguments, code=2).stderr
+    assert script.requests == []
+
+
+def test_list_filters_and_pages(cli: CommandLine) -> None:
+    script = Script(ok(runs=[RUN_BODY], next_cursor="abc"))
+    cli.answer_with(script)
+    shown = cli.run(
+        *("runs", "list", "--type", "Order", "--status", "failed", "--status", "canceled"),
+        *("--metadata", "tier=gold", "--started-after", "2026-01-31", "--limit", "1"),
+    )
+    assert re.search(rf"{RUN} +Order +running +2026-01-31 00:00:00Z", shown.stdout)
+    assert "--cursor abc" in shown.stderr
+    params = script.requests[0].url.params
+    assert params.get_list("status") == ["failed", "canceled"]
+    assert params["metadata.tier"] == "gold"
+    assert datetime.fromisoformat(params["started_after"]).isoformat() == (
+        "2026-01-31T00:00:00+00:00"
+    )
+
+
+def test_an_empty_list_says_so(cli: CommandLine) -> None:
+    cli.answer_with(Script(ok(runs=[])))
+    assert cli.run("runs", "list").stdout == "No runs match.\n"
+
+
+def test_json_is_what_the_api_answers(cli: CommandLine) -> None:
+    cli.answer_with(Script(ok(runs=[RUN_BODY], next_cursor="abc"), ok(**RUN_BODY)))
+    page = cli.json("runs", "list")
+    assert (page["next_cursor"], page["runs"][0]["run_id"]) == ("abc", str(RUN))
+    assert cli.json("runs", "show", str(RUN))["status"] == "running"
+
+
+def test_show_prints_steps_and_their_attempts(cli: CommandLine) -> None:
+    error = {"type": "SMTPError", "message": "451 \x1b[31mgreylisted\n[bold]later"}
+    attempt = {
+        "attempt_id": str(NEXT),
+        "number": 1,
+        "outcome": "failed",
+        "started_at": "2026-01-31T00:00:01Z",
+        "finished_at": "2026-01-31T00:00:01.250Z",
+        "error": error,
+    }
+    step = {
+        "step_id": str(NEXT),
+        "kind": "activity",
+        "name": "send-emails",
+        "status": "completed",
+        "attempts_count": 2,
+        "max_attempts": 5,
+        "started_at": "2026-01-31T00:00:01Z",
+        "finished_at": "2026-01-31T00:00:03Z",
+        "attempts": [attempt, attempt | {"number": 2, "outcome": "completed", "error": None}],
+    }
+    cli.answer_with(Script(ok(**RUN_BODY, steps=[step])))
+    shown = cli.run("runs", "show", str(RUN)).stdout
+    assert re.search(r"send-emails +completed +2026-01-31 00:00:01Z +2\.0 s +2/5", shown)
+    assert re.search(r"└ +failed .* 250 ms +1 +SMTPError: 451", shown)
+    assert "\x1b" not in shown
+    assert "[bold]later" in shown
+
+
+def test_result_prints_the_output_or_fails(cli: CommandLine) -> None:
+    error = {"type": "CardDeclined", "message": "no funds"}
+    cli.answer_with(
+        Script(
+            result("completed", output={"sent": 3}, output_available=True),
+            result("failed", error=error),
+            result("running"),
+        )
+    )
+    assert cli.run("runs", "result", str(RUN)).stdout == '{\n  "sent": 3\n}\n'
+    assert "CardDeclined: no funds" in cli.run("runs", "result", str(RUN), code=1).stderr
+    assert "still open" in cli.run("runs", "result", str(RUN), "--timeout", "0", code=1).stderr
+
+
+@pytest.mark.parametrize("action", ["cancel", "terminate"])
+def test_control(cli: CommandLine, action: str) -> None:
+    script = Script(ok(run_id=str(RUN), action=action, canceled_before_start=True))
+    cli.answer_with(script)
+    said = cli.run("runs", action, str(RUN), "--reason", "because").stdout
+    assert said == f"{action}: {RUN} before it started\n"
+    assert script.bodies == [{"reason": "because"}]
+
+
+def test_signal(cli: CommandLine) -> None:
+    script = Script(ok(run_id=str(RUN), action="signal"))
+    cli.answer_with(script)
+    cli.run("runs", "signal", str(RUN), "paid", "--arg", '{"by": "card"}')
+    assert script.bodies == [{"name": "paid", "args": [{"by": "card"}]}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (failed(404, "not_found", "invalid"), 1),
+        (failed(401, "not_authenticated", "invalid"), 1),
+        (failed(422, "invalid_request", "invalid"), 1),
+        (failed(503, "temporal_unavailable", "transient", **{"Retry-After": "99"}), 3),
+    ],
+)
+def test_the_apis_complaint_is_one_line(
+    cli: CommandLine, answer: httpx.Response, code: int
+) -> None:
+    cli.answer_with(Script(answer))
+    shown = cli.run("runs", "show", str(RUN), code=code)
+    assert shown.stderr == "flowtrail: do this\n"
+    assert shown.stdout == ""
+
+
+def test_an_api_that_is_away_is_exit_code_3(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    cli.set(api_url=NOWHERE)
+    complaint = cli.run("runs", "list", code=3).stderr
+    assert complaint.startswith(f"flowtrail: the API at {NOWHERE} cannot be reached")
+    assert complaint.count("\n") == 1
+
+
+def test_a_database_that_is_away_is_exit_code_3(cli: CommandLine) -> None:
+    cli.set(database_url="postgresql://postgres@127.0.0.1:9/x?connect_timeout=2")
+    assert "Postgres cannot be reached" in cli.run("migrate", code=3).stderr
+
+
+def test_every_status_can_be_asked_for(cli: CommandLine) -> None:
+    cli.answer_with(Script(*[ok(runs=[])] * len(RunStatus)))
+    for status in RunStatus:
+        cli.run("runs", "list", "--status", status)

@@ -1,0 +1,5 @@
+"""`python -m tracker.cli`: the command `flowtrail` where its script is not on the path."""
+
+from tracker.cli import main
+
+main()

@@ -1,0 +1,47 @@
+"""All commands in one Typer app; each module brings its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tracker import __version__
+from tracker.cli import beside, keys, refs, repair, runs, setup
+from tracker.cli.exits import EXIT_CODES_HELP, ReportingGroup
+
+
+def build_app() -> typer.Typer:
+    """The app, with the commands that are at hand here."""
+    app = typer.Typer(
+        name="flowtrail",
+        cls=ReportingGroup,
+        help="Tracks Temporal workflows in your Postgres, by business reference.",
+        epilog=EXIT_CODES_HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_global_options)
+    beside.register(app)
+    setup.register(app)
+    repair.register(app)
+    app.add_typer(runs.commands, name="runs")
+    app.add_typer(refs.commands, name="refs")
+    app.add_typer(keys.commands, name="keys")
+    return app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flowtrail {__version__}")
+        raise typer.Exit
+
+
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before the command; `_version` does the work."""

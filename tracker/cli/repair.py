@@ -1,0 +1,6 @@
+"""`flowtrail repair`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None: ...
