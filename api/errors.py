@@ -146,6 +146,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _problem(problem: Mapping[str, Any]) -> dict[str, str]:
     # Neither input nor context: they echo what was sent, which may be large, secret or no JSON.
+    if problem["type"] == "json_invalid":
+        return {"field": "", "problem": f"the body is no JSON: {problem['ctx']['error']}"}
     message = str(problem["msg"]).removeprefix("Value error, ")
     return {"field": _field(problem["loc"]), "problem": message}
 

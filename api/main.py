@@ -14,10 +14,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import errors
 from api.auth import Authenticator
-from api.deps import Services, known_parameters
+from api.deps import Services
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
+from api.parameters import known_parameters
 from api.routes import health, refs, runs, workflow_types, workflows
 from api.settings import ApiSettings
 from api.temporal import connect
@@ -41,7 +42,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.known_parameters = {}
     app.state.stopping = asyncio.Event()
     errors.register(app)
     for module in (runs, refs, workflows, workflow_types, health):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.deps import Reader, TheServices
 from api.errors import READS, declared
+from api.parameters import documented, from_query
 from tracker.core.ids import Ref
 from tracker.models.wire import Page, RefOverview
 from tracker.store import workflows
@@ -20,9 +21,14 @@ router = APIRouter(prefix="/v1/refs", tags=["refs"])
     operation_id="runs_by_ref",
     summary="Everything of one business object",
     responses=declared(*READS),
+    openapi_extra=documented(Page),
 )
 async def runs_by_ref(
-    services: TheServices, _: Reader, ref_type: str, ref_id: str, page: Annotated[Page, Query()]
+    services: TheServices,
+    _: Reader,
+    ref_type: str,
+    ref_id: str,
+    page: Annotated[Page, from_query(Page)],
 ) -> RefOverview:
     """Its workflows, and all runs that carry the ref, newest first. A ref that nobody has used
     yet has none of either."""

@@ -6,17 +6,16 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import ConfigDict
 
-from api.deps import MetadataFilter, Reader, TheServices
+from api.deps import Reader, TheServices
 from api.errors import READS, declared
+from api.parameters import documented, from_query
 from api.waiting import wait_for_result
 from tracker.errors import NotFound
 from tracker.models.wire import (
     RunDetail,
     RunFilter,
     RunPage,
-    RunQuery,
     RunResult,
     StepDetail,
     Timeline,
@@ -26,38 +25,19 @@ from tracker.store.timeline import timeline_of
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
-METADATA_PARAMETER = {
-    "name": "metadata.{key}",
-    "in": "query",
-    "required": False,
-    "description": "Value of a metadata key, for example `metadata.department=marketing`. "
-    "Repeatable: any value of a key, every key.",
-    "schema": {"type": "array", "items": {"type": "string", "maxLength": 256}},
-}
-
-
-class RunParameters(RunQuery):
-    """`RunQuery` beside `metadata.<key>` parameters; `known_parameters` refuses the unknown."""
-
-    model_config = ConfigDict(extra="ignore")
-
 
 @router.get(
     "",
     operation_id="list_runs",
     summary="Runs that pass all filters, newest first",
     responses=declared(*READS),
-    openapi_extra={"parameters": [METADATA_PARAMETER]},
+    openapi_extra=documented(RunFilter),
 )
 async def list_runs(
-    services: TheServices,
-    _: Reader,
-    query: Annotated[RunParameters, Query()],
-    metadata: MetadataFilter,
+    services: TheServices, _: Reader, filters: Annotated[RunFilter, from_query(RunFilter)]
 ) -> RunPage:
     """A page of runs. Pages are stable: runs that come in later never shift them. `next_cursor`
     leads to the next page of the same filters; `limit` may change on the way."""
-    filters = RunFilter(**query.model_dump(), metadata=metadata)
     return await run_queries.list_runs(services.database, services.namespace, filters)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.deps import Reader, TheServices
 from api.errors import READS, declared
+from api.parameters import documented, from_query
 from tracker.models.wire import WorkflowFilter, WorkflowPage
 from tracker.store import workflows
 
@@ -19,9 +20,12 @@ router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
     operation_id="list_workflows",
     summary="Workflows with their latest status, newest first",
     responses=declared(*READS),
+    openapi_extra=documented(WorkflowFilter),
 )
 async def list_workflows(
-    services: TheServices, _: Reader, filters: Annotated[WorkflowFilter, Query()]
+    services: TheServices,
+    _: Reader,
+    filters: Annotated[WorkflowFilter, from_query(WorkflowFilter)],
 ) -> WorkflowPage:
     """A page of workflows: the first run's input, the latest run's status and output, and how many
     runs there are, exactly."""

@@ -111,7 +111,7 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("run_ref", "run_ref_length_check", {"ref_id": ""}),
     ("run_ref", "run_ref_length_check", {"ref_id": "i" * 201}),
     ("step", "step_kind_check", {"kind": "span"}),
-    ("step", "step_status_check", {"status": "running"}),
+    ("step", "step_status_check", {"status": "running", "finished_at": NOW}),
     ("step", "step_finished_check", {"finished_at": NOW}),
     ("step", "step_finished_check", {"status": "started", "finished_at": NOW}),
     *(

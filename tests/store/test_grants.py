@@ -24,6 +24,7 @@ from tracker.core.fold import fold
 from tracker.core.ids import Ref, activity_key
 from tracker.core.payloads import PayloadRule, Treatment, store_json
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
+from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.migrations import grants_sql
 from tracker.models.tables import TrackerRow
 from tracker.store.database import DatabaseOptions, dedicated
@@ -52,19 +53,22 @@ class Roles:
             connection.rollback()
 
 
-@pytest.fixture
-def roles(database: str) -> Iterator[Roles]:
-    suffix = uuid4().hex[:8]
-    # Names as cloud providers make them, so that quoting is tried too.
-    names = [f"{role}-of.{suffix}@test's" for role in ("writer", "api", "reader")]
+@pytest.fixture(scope="module")
+def roles(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[Roles]:
+    """One database for the module: only `test_the_writer_records` keeps anything."""
+    database = "test_grants"
+    postgres_server.create_database(database, template=migrated_template)
+    # Names as cloud providers make them, so that quoting is tried too. Roles are the server's.
+    names = [f"{role}-of.{uuid4().hex[:8]}@test's" for role in ("writer", "api", "reader")]
     printed = grants_sql("flowtrail", *names)
-    with psycopg.connect(database, autocommit=True) as connection:
+    dsn = postgres_server.dsn(database)
+    with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(printed.encode())
         connection.execute(printed.encode())
-    yield Roles(database, *names)
-    with psycopg.connect(database, autocommit=True) as connection:
+    yield Roles(dsn, *names)
+    postgres_server.drop_database(database)
+    with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         for name in names:
-            connection.execute(f'DROP OWNED BY "{name}"'.encode())
             connection.execute(f'DROP ROLE "{name}"'.encode())
 
 

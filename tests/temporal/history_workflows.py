@@ -133,7 +133,7 @@ class WaitWorkflow:
         hanging = workflow.start_activity(
             hang,
             True,
-            heartbeat_timeout=SOON,
+            heartbeat_timeout=timedelta(seconds=1),
             start_to_close_timeout=SOON,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )

@@ -38,7 +38,7 @@ async def test_a_difference_is_told(flowtrail: TrackedEnvironment) -> None:
 
 
 def test_a_client_is_asked_for_too_early(flowtrail: TrackedEnvironment) -> None:
-    with pytest.raises(RuntimeError, match="flowtrail.worker"):
+    with pytest.raises(RuntimeError, match=r"flowtrail\.worker"):
         _ = flowtrail.client
 
 

@@ -421,8 +421,12 @@ class Page(Wire):
     cursor: str | None = Field(default=None, description="`next_cursor` of the page before.")
 
 
-class RunQuery(Page):
-    """Filters of `GET /v1/runs` but for metadata; all given ones must hold."""
+class RunFilter(Page):
+    """Filters of `GET /v1/runs`; all given ones must hold.
+
+    Attributes:
+        metadata: Key → accepted values (OR within a key, AND across keys); scalars as text.
+    """
 
     ref_type: RefType | None = Field(default=None, description="Refs include further links.")
     ref_id: RefId | None = None
@@ -431,6 +435,9 @@ class RunQuery(Page):
     )
     status: list[RunStatus] = Field(
         default_factory=list[RunStatus], max_length=20, description="Repeatable: any of them."
+    )
+    metadata: dict[Label, Annotated[list[Label], Field(min_length=1, max_length=50)]] = Field(
+        default_factory=dict[str, list[str]], max_length=10
     )
     workflow_id: Name | None = None
     task_queue: Name | None = None
@@ -449,18 +456,6 @@ class RunQuery(Page):
             if moment is not None and moment.tzinfo is None:
                 raise ValueError(f"{name} needs a time zone, e.g. 2026-01-31T00:00:00Z")
         return self
-
-
-class RunFilter(RunQuery):
-    """All filters of `GET /v1/runs`.
-
-    Attributes:
-        metadata: Key → accepted values (OR within a key, AND across keys); scalars as text.
-    """
-
-    metadata: dict[Label, Annotated[list[Label], Field(min_length=1, max_length=50)]] = Field(
-        default_factory=dict[str, list[str]], max_length=10
-    )
 
 
 class WorkflowFilter(Page):

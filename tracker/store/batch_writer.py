@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, LiteralString
+from typing import Any
 
 import orjson
 import psycopg
@@ -52,7 +52,6 @@ class Writer:
 
     def __init__(self, options: DatabaseOptions) -> None:
         self._options = options
-        self._statement: LiteralString = record.statement(options.schema)
         self._resources = AsyncExitStack()
         self._connection: AsyncConnection | None = None
 
@@ -117,7 +116,7 @@ class Writer:
             connection = await self._connected()
             # The server's statement timeout cannot help when the network swallows the answer.
             async with asyncio.timeout(self._options.statement_timeout * 1.5):
-                await connection.execute(self._statement, [encoded.decode()], prepare=True)
+                await record.execute(connection, self._options.schema, encoded)
         except (pg.DeadlockDetected, pg.SerializationFailure):
             raise
         except (pg.DataError, pg.IntegrityError) as error:

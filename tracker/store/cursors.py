@@ -17,6 +17,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from tracker.core.status import micros
 from tracker.errors import InvalidRequest
 
@@ -32,13 +34,15 @@ class Position:
     id: UUID
 
 
-def list_digest(**filters: Any) -> bytes:
-    """Digest of everything that makes two lists the same list.
+def list_digest(name: str, namespace: str, filters: BaseModel) -> bytes:
+    """Digest of everything that makes two lists the same list; not of the page.
 
     Args:
-        filters: JSON-able values, or ones whose `str` is stable (UUIDs, datetimes).
+        name: Of the kind of list.
+        filters: With `limit` and `cursor` among its fields.
     """
-    text = json.dumps(filters, sort_keys=True, default=str)
+    asked = filters.model_dump(exclude={"limit", "cursor"}, exclude_defaults=True)
+    text = json.dumps([name, namespace, asked], sort_keys=True, default=str)
     return sha256(text.encode()).digest()[:8]
 
 

@@ -39,16 +39,22 @@ async def list_runs(database: Database, namespace: str, filters: RunFilter) -> R
     Raises:
         InvalidRequest: The cursor is none, or one of another list.
     """
-    asked = filters.model_dump(mode="json", exclude={"limit", "cursor"})
-    digest = list_digest(list="runs", namespace=namespace, **asked)
+    async with database.connection() as connection:
+        return await page_of_runs(connection, database, namespace, filters)
+
+
+async def page_of_runs(
+    connection: AsyncConnection, database: Database, namespace: str, filters: RunFilter
+) -> RunPage:
+    """`list_runs` on a connection that is at hand."""
+    digest = list_digest("runs", namespace, filters)
     after = None if filters.cursor is None else decode_cursor(filters.cursor, digest)
     query = _Query(selection(filters, namespace), filters.order == "newest", filters.limit, after)
-    async with database.connection() as connection:
-        rows = await _page(connection, database, query)
-    page = rows[: filters.limit]
+    rows = await _page(connection, database, query)
+    page, more = rows[: filters.limit], len(rows) > filters.limit
     return RunPage(
         runs=[run_read(row) for row in page],
-        next_cursor=encode_cursor(page[-1], digest) if len(rows) > len(page) else None,
+        next_cursor=encode_cursor(page[-1], digest) if more else None,
     )
 
 

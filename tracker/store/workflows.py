@@ -20,7 +20,7 @@ from tracker.store import queries
 from tracker.store.cursors import decode_cursor, encode_cursor, list_digest
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.payloads import get_payloads
-from tracker.store.run_queries import list_runs
+from tracker.store.run_queries import page_of_runs
 from tracker.store.run_rows import Row
 
 WORKFLOWS_OF_REF = 100
@@ -38,24 +38,8 @@ async def list_workflows(
     Raises:
         InvalidRequest: The cursor is none, or one of another list.
     """
-    asked = filters.model_dump(mode="json", exclude={"limit", "cursor"})
-    digest = list_digest(list="workflows", namespace=namespace, **asked)
-    parameters: dict[str, Any] = {
-        "namespace": namespace,
-        **filters.model_dump(exclude={"limit", "cursor"}),
-        "limit": filters.limit + 1,
-    }
-    if filters.cursor is not None:
-        after = decode_cursor(filters.cursor, digest)
-        parameters |= {"after_at": after.at, "after_id": after.id}
-    rows, payloads = await _fetch(database, _source(filters), parameters)
-    page = rows[: filters.limit]
-    return WorkflowPage(
-        workflows=_workflows(page, payloads),
-        next_cursor=(
-            encode_cursor(page[-1], digest, at="created_at") if len(rows) > len(page) else None
-        ),
-    )
+    async with database.connection() as connection:
+        return await _list_workflows(connection, database, namespace, filters)
 
 
 async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) -> RefOverview:
@@ -65,15 +49,15 @@ async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) 
     Raises:
         InvalidRequest: The cursor is none, or one of another list.
     """
-    filters = RunFilter(
-        ref_type=ref.ref_type, ref_id=ref.ref_id, limit=page.limit, cursor=page.cursor
-    )
-    runs = await list_runs(database, namespace, filters)
-    of_ref = WorkflowFilter(ref_type=ref.ref_type, ref_id=ref.ref_id, limit=WORKFLOWS_OF_REF)
-    workflows = await list_workflows(database, namespace, of_ref)
+    kind, key = ref.ref_type, ref.ref_id
+    runs_of_ref = RunFilter(ref_type=kind, ref_id=key, limit=page.limit, cursor=page.cursor)
+    workflows_of_ref = WorkflowFilter(ref_type=kind, ref_id=key, limit=WORKFLOWS_OF_REF)
+    async with database.connection() as connection:
+        runs = await page_of_runs(connection, database, namespace, runs_of_ref)
+        workflows = await _list_workflows(connection, database, namespace, workflows_of_ref)
     return RefOverview(
-        ref_type=ref.ref_type,
-        ref_id=ref.ref_id,
+        ref_type=kind,
+        ref_id=key,
         workflows=workflows.workflows,
         runs=runs.runs,
         next_cursor=runs.next_cursor,
@@ -90,8 +74,66 @@ async def list_workflow_types(database: Database, namespace: str) -> list[Workfl
         return [WorkflowTypeRead(**row) for row in await cursor.fetchall()]
 
 
-def _source(filters: WorkflowFilter) -> str:
-    """The workflows in question, each branch in the order and up to the length of the page."""
+async def _list_workflows(
+    connection: AsyncConnection, database: Database, namespace: str, filters: WorkflowFilter
+) -> WorkflowPage:
+    digest = list_digest("workflows", namespace, filters)
+    parameters: dict[str, Any] = {
+        "namespace": namespace,
+        **filters.model_dump(exclude={"limit", "cursor"}),
+        "limit": filters.limit + 1,
+    }
+    if filters.cursor is not None:
+        after = decode_cursor(filters.cursor, digest)
+        parameters |= {"after_at": after.at, "after_id": after.id}
+    cursor = await connection.execute(database.sql(_statement(filters)), parameters)
+    rows: list[Row] = list(await cursor.fetchall())
+    page, more = rows[: filters.limit], len(rows) > filters.limit
+    payloads = await _payloads(connection, database, page)
+    return WorkflowPage(
+        workflows=_workflows(page, payloads),
+        next_cursor=encode_cursor(page[-1], digest, at="created_at") if more else None,
+    )
+
+
+# A workflow's runs, by the columns of run_workflow_idx in their order. `=` finds no NULL and IS NOT
+# DISTINCT FROM no index, so a workflow without ref takes a branch of its own.
+_WITH_REF = "r.ref_type = w.ref_type AND r.ref_id = w.ref_id"
+_WITHOUT_REF = "w.ref_type IS NULL AND r.ref_type IS NULL AND r.ref_id IS NULL"
+_COLUMNS = ("r.ref_type", "r.ref_id", "r.ordered_at", "r.id")
+
+
+def _statement(filters: WorkflowFilter) -> str:
+    branches = (_WITH_REF,) if filters.ref_type is not None else (_WITH_REF, _WITHOUT_REF)
+    latest = _edge("r.id, r.status, r.ordered_at, r.output_id", "DESC", branches)
+    text = queries.load("workflows")["page_of_workflows"]
+    for name, part in {
+        "workflows": _page(filters),
+        "latest": latest,
+        "oldest": _edge("r.input_id", "ASC", branches),
+        "count": " + ".join(f"(SELECT count(*) {_runs(branch)})" for branch in branches),
+    }.items():
+        text = text.replace(f"{{{name}}}", part)
+    return text
+
+
+def _edge(columns: str, direction: str, branches: tuple[str, ...]) -> str:
+    """The first or last run of a workflow; one branch finds it, the other nothing."""
+    order = ", ".join(f"{column} {direction}" for column in _COLUMNS)
+    return " UNION ALL ".join(
+        f"(SELECT {columns} {_runs(branch)} ORDER BY {order} LIMIT 1)" for branch in branches
+    )
+
+
+def _runs(branch: str) -> str:
+    return (
+        "FROM {schema}.run r WHERE r.namespace = w.namespace"
+        f" AND r.workflow_type = w.workflow_type AND {branch}"
+    )
+
+
+def _page(filters: WorkflowFilter) -> str:
+    """The workflows in question, each type a branch in the order and up to the page's length."""
     conditions = ["w.namespace = %(namespace)s"]
     if filters.ref_type is not None:
         conditions.append("w.ref_type = %(ref_type)s AND w.ref_id = %(ref_id)s")
@@ -99,25 +141,12 @@ def _source(filters: WorkflowFilter) -> str:
         conditions.append("w.workflow_type = t.name")
     if filters.cursor is not None:
         conditions.append("(w.created_at, w.id) < (%(after_at)s, %(after_id)s)")
-    branch = (
-        f"(SELECT w.* FROM {{schema}}.workflow w WHERE {' AND '.join(conditions)}"
-        " ORDER BY w.created_at DESC, w.id DESC LIMIT %(limit)s)"
-    )
+    order = "ORDER BY w.created_at DESC, w.id DESC LIMIT %(limit)s"
+    branch = f"(SELECT w.* FROM {{schema}}.workflow w WHERE {' AND '.join(conditions)} {order})"
     if not filters.workflow_type:
         return branch
     names = "(SELECT DISTINCT name FROM unnest(%(workflow_type)s::text[]) AS u(name)) t"
-    return f"(SELECT w.* FROM {names} CROSS JOIN LATERAL {branch} w)"
-
-
-async def _fetch(
-    database: Database, source: str, parameters: dict[str, Any]
-) -> tuple[list[Row], dict[UUID | None, PayloadRead]]:
-    text = queries.load("workflows")["page_of_workflows"].replace("{source}", source)
-    async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(text), parameters)
-        rows: list[Row] = list(await cursor.fetchall())
-        payloads = await _payloads(connection, database, rows)
-    return rows, payloads
+    return f"(SELECT w.* FROM {names} CROSS JOIN LATERAL {branch} w {order})"
 
 
 async def _payloads(

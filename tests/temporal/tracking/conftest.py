@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,31 +28,20 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[TrackerEvent]:
     return events
 
 
-@pytest.fixture
-def clones(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[list[str]]:
-    """Names of databases that the test makes on the way; dropped at its end."""
-    names: list[str] = []
-    yield names
-    for name in names:
-        postgres_server.drop_database(name)
+@pytest.fixture(scope="session")
+def tracking_database(
+    postgres_server: EmbeddedPostgres, migrated_template: str
+) -> Iterator[str]:
+    """DSN of the database of most tests here; their namespaces keep them apart. A clone for each
+    would take longer than the test."""
+    postgres_server.create_database("tracking", template=migrated_template)
+    yield postgres_server.dsn("tracking")
+    postgres_server.drop_database("tracking")
 
 
 @pytest.fixture
 def tracked(
-    temporal_client: Client,
-    database: str,
-    tmp_path: Path,
-    heard: list[TrackerEvent],
-    clones: list[str],
-    postgres_server: EmbeddedPostgres,
-    migrated_template: str,
+    temporal_client: Client, tracking_database: str, tmp_path: Path, heard: list[TrackerEvent]
 ) -> Tracked:
-    """A tracked client on a fresh database and a fresh namespace."""
-
-    def clone() -> str:
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        postgres_server.create_database(name, template=migrated_template)
-        clones.append(name)
-        return postgres_server.dsn(name)
-
-    return Tracked(temporal_client, database, tmp_path / "spill", clone, heard)
+    """A tracked client in a fresh namespace."""
+    return Tracked(temporal_client, tracking_database, tmp_path / "spill", heard)

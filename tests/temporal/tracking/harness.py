@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,14 +77,12 @@ class Tracked:
 
     Attributes:
         connection: A client without the plugin, in the namespace.
-        heard: Events that recorders took in, if the test listens.
-        clone: Makes a further migrated database and returns its DSN.
+        heard: Events that the recorders of this process took in.
     """
 
     connection: Client
     dsn: str
     spill_dir: Path
-    clone: Callable[[], str]
     heard: list[TrackerEvent]
     queue: str = field(default_factory=lambda: f"queue-{uuid.uuid4().hex[:8]}")
 
@@ -146,17 +144,18 @@ class Tracked:
         starter = cast("Any", client or self.connection)
         return await starter.start_workflow(workflow, args=args, **given)
 
-    async def run(self, of: Handle | str | UUID | None, dsn: str | None = None) -> RecordedRun:
+    async def run(self, of: Handle | str | UUID | None) -> RecordedRun:
         """The one recorded run with a Temporal run id, with its steps and attempts."""
         key = UUID(run_id_of(of)) if isinstance(of, WorkflowHandle) else of
-        (found,) = [run for run in await self.runs(dsn) if str(run.temporal_run_id) == str(key)]
+        (found,) = [run for run in await self.runs() if str(run.temporal_run_id) == str(key)]
         return found
 
-    async def runs(self, dsn: str | None = None) -> list[RecordedRun]:
+    async def runs(self) -> list[RecordedRun]:
         """All recorded runs, in the order of their start."""
-        runs = await self.rows("v_runs", dsn)
-        steps = await self.rows("v_steps", dsn)
-        attempts = await self.rows("v_attempts", dsn)
+        async with self._connection() as connection:
+            runs, steps, attempts = [
+                await self._rows(connection, view) for view in ("v_runs", "v_steps", "v_attempts")
+            ]
         recorded = [RecordedRun(**run, steps=[]) for run in sorted(runs, key=_started)]
         for row in sorted(steps, key=_asked):
             step = RecordedStep(**row, tries=[])
@@ -167,20 +166,10 @@ class Tracked:
                     run.steps.append(step)
         return recorded
 
-    async def rows(self, table: str, dsn: str | None = None) -> list[dict[str, Any]]:
-        """All rows of a table or view."""
-        async with await psycopg.AsyncConnection[DictRow].connect(
-            dsn or self.dsn, row_factory=dict_row
-        ) as connection:
-            query = SQL("SELECT * FROM flowtrail.{}").format(Identifier(table))
-            return await (await connection.execute(query)).fetchall()
-
-    async def write(self, events: Iterable[TrackerEvent], dsn: str | None = None) -> None:
-        """Write events as the recorder would."""
-        async with await psycopg.AsyncConnection.connect(
-            dsn or self.dsn, autocommit=True
-        ) as connection:
-            await write_batch(connection, "flowtrail", fold(events))
+    async def rows(self, table: str) -> list[dict[str, Any]]:
+        """The namespace's rows of a table or view."""
+        async with self._connection() as connection:
+            return await self._rows(connection, table)
 
     async def history(
         self, of: Handle, policy: PayloadPolicy | None = None, codec: Any = None
@@ -199,18 +188,38 @@ class Tracked:
     async def corrected(self, of: Handle) -> RecordedRun:
         """The run after its history was written over what was recorded live; asserts that the
         other order, history first, gives the same rows."""
-        told = await self.history(of)
-        key = UUID(run_id_of(of))
+        told, key = await self.history(of), UUID(run_id_of(of))
         live = [event for event in self.heard if _run_key(event) == key]
-        assert live, "the test does not listen"
-        await self.write(told)
-        other = self.clone()
-        await self.write(told, other)
-        await self.write(live, other)
-        run, mirrored = await self.run(of), await self.run(of, other)
-        differing = _differences(_plain(run), _plain(mirrored))
+        async with self._connection() as connection:
+            await write_batch(connection, "flowtrail", fold(told))
+            live_first = await self.run(of)
+            await connection.execute(_FORGET, [self.namespace] * 3)
+            await write_batch(connection, "flowtrail", fold(told))
+            await write_batch(connection, "flowtrail", fold(live))
+        history_first = await self.run(of)
+        differing = _differences(_plain(live_first), _plain(history_first))
         assert not differing, f"live first, history first: {differing}"
-        return run
+        return history_first
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[DictRow]]:
+        async with await psycopg.AsyncConnection[DictRow].connect(
+            self.dsn, row_factory=dict_row, autocommit=True
+        ) as connection:
+            yield connection
+
+    async def _rows(
+        self, connection: psycopg.AsyncConnection[DictRow], table: str
+    ) -> list[dict[str, Any]]:
+        query = SQL("SELECT * FROM flowtrail.{} WHERE namespace = %s").format(Identifier(table))
+        return await (await connection.execute(query, [self.namespace])).fetchall()
+
+
+_FORGET = """
+WITH runs AS (DELETE FROM flowtrail.run WHERE namespace = %s),
+     steps AS (DELETE FROM flowtrail.step WHERE namespace = %s)
+DELETE FROM flowtrail.attempt a USING flowtrail.step s WHERE s.id = a.step_id AND s.namespace = %s
+"""
 
 
 def run_id_of(handle: Handle) -> str:

@@ -72,5 +72,3 @@ SELECT * FROM run_row
 SELECT digest, run_id FROM {schema}.idempotency
 WHERE namespace = %(namespace)s AND key = %(key)s
 
--- name: get_run
-SELECT * FROM {schema}.run WHERE id = %(id)s

@@ -1,0 +1,230 @@
+"""Makes the complete call to Temporal out of a request to start: what the outbox keeps.
+
+Everything that could change later is settled here (the arguments' bytes, the ids, the policies),
+so that every try sends the same call. What a reader gets wrong: `USE_EXISTING` is never sent,
+since its answer does not tell whose run it is; the starter finds the existing run itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.common.v1 import Payload, Payloads, Priority
+from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
+from temporalio.converter import DataConverter, WorkflowSerializationContext
+
+from tracker.core.ids import new_id
+from tracker.core.memo import MEMO_FIELD, Carried
+from tracker.core.payloads import PayloadPolicy, keeps_text
+from tracker.errors import ConfigurationError, InvalidRequest
+from tracker.models.wire import StartRun
+from tracker.store.accept import AcceptedStart
+from tracker.temporal.payloads import stored_from_proto
+
+
+class StartEncoder:
+    """Encodes starts of one namespace; one per process is enough.
+
+    Args:
+        namespace: Temporal namespace.
+        data_converter: The one that the namespace's workers use.
+        policy: What the tracker keeps of inputs and metadata.
+        task_queue: For starts that name none.
+        identity: Who starts, as Temporal shows it.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        data_converter: DataConverter = DataConverter.default,
+        policy: PayloadPolicy | None = None,
+        task_queue: str | None = None,
+        identity: str = "flowtrail",
+    ) -> None:
+        self.namespace = namespace
+        self._converter = data_converter
+        has_codec = data_converter.payload_codec is not None
+        self._policy = (policy or PayloadPolicy()).resolved(has_codec=has_codec)
+        self._task_queue = task_queue
+        self._identity = identity
+        self._needs_loop = has_codec or data_converter.external_storage is not None
+
+    def encode(
+        self, start: StartRun, *, workflow_type: str | None = None, task_queue: str | None = None
+    ) -> AcceptedStart:
+        """Encode a start without an event loop; otherwise `encode_async`.
+
+        Raises:
+            ConfigurationError: The data converter has a payload codec or external storage.
+        """
+        if self._needs_loop:
+            raise ConfigurationError(
+                "the data converter's payload codec (or external storage) needs an event loop: "
+                "use start_in_transaction_async, or encode with `await encoder.encode_async(…)` "
+                "first and give the result to insert_start"
+            )
+        draft = self._draft(start, workflow_type, task_queue)
+        memo = draft.converter.payload_converter.to_payloads([draft.memo])
+        return self._accepted(draft, draft.arguments, memo[0])
+
+    async def encode_async(
+        self, start: StartRun, *, workflow_type: str | None = None, task_queue: str | None = None
+    ) -> AcceptedStart:
+        """Encode a start.
+
+        Args:
+            workflow_type: What the request's type resolved to, where that was an alias.
+            task_queue: Where its workers are, for a request that names none.
+
+        Raises:
+            InvalidRequest: No task queue, or arguments that the data converter refuses.
+        """
+        draft = self._draft(start, workflow_type, task_queue)
+        if not self._needs_loop:
+            memo = draft.converter.payload_converter.to_payloads([draft.memo])
+            return self._accepted(draft, draft.arguments, memo[0])
+        arguments = await draft.converter.encode(start.arguments) if start.arguments else []
+        memo = await draft.converter.encode([draft.memo])
+        return self._accepted(draft, arguments, memo[0])
+
+    def _draft(self, start: StartRun, workflow_type: str | None, task_queue: str | None) -> _Draft:
+        queue = start.task_queue or task_queue or self._task_queue
+        if queue is None:
+            raise InvalidRequest(
+                "no task queue is known for this start: give task_queue", field="task_queue"
+            )
+        return _Draft(self.namespace, self._converter, start, workflow_type, queue)
+
+    def _accepted(
+        self, draft: _Draft, arguments: Sequence[Payload], memo: Payload
+    ) -> AcceptedStart:
+        start, rule = draft.start, self._policy.rule_for(draft.workflow_type)
+        request = draft.request(self._identity)
+        request.input.payloads.extend(arguments)
+        request.memo.fields[MEMO_FIELD].CopyFrom(memo)
+        keeps_metadata = bool(start.metadata) and keeps_text(rule)
+        return AcceptedStart(
+            id=draft.id,
+            namespace=self.namespace,
+            workflow_type=draft.workflow_type,
+            workflow_id=draft.workflow_id,
+            task_queue=draft.task_queue,
+            request=request.SerializeToString(deterministic=True),
+            digest=_digest(start, draft.arguments),
+            on_conflict="existing" if start.id_conflict_policy == "use_existing" else "reject",
+            ref=start.ref,
+            metadata=json.dumps(start.metadata).encode() if keeps_metadata else None,
+            input=stored_from_proto(Payloads(payloads=arguments), rule, self._policy.limit),
+            idempotency_key=start.idempotency_key,
+        )
+
+
+class _Draft:
+    """A start whose ids and clear arguments are settled."""
+
+    def __init__(
+        self,
+        namespace: str,
+        converter: DataConverter,
+        start: StartRun,
+        workflow_type: str | None,
+        task_queue: str,
+    ) -> None:
+        self.start = start
+        self.id: UUID = new_id()
+        self.namespace = namespace
+        self.workflow_type = workflow_type or start.workflow_type
+        self.workflow_id = start.workflow_id or f"{self.workflow_type}/{self.id}"
+        self.task_queue = task_queue
+        self.converter = converter.with_context(
+            WorkflowSerializationContext(namespace=namespace, workflow_id=self.workflow_id)
+        )
+        self.arguments = self._converted(start.arguments)
+
+    @property
+    def memo(self) -> dict[str, Any]:
+        carried = Carried(self.id, self.workflow_id, self.start.ref)
+        return carried.to_memo() | ({"metadata": m} if (m := self.start.metadata) else {})
+
+    def request(self, identity: str) -> StartWorkflowExecutionRequest:
+        """The call without arguments and memo."""
+        start = self.start
+        reuse, conflict = _policies(start)
+        request = StartWorkflowExecutionRequest(
+            namespace=self.namespace,
+            workflow_id=self.workflow_id,
+            identity=identity,
+            # The same in every try: Temporal answers a repeated one with the run it started.
+            request_id=str(self.id),
+            workflow_id_reuse_policy=reuse,
+            workflow_id_conflict_policy=conflict,
+            workflow_start_delay=_duration(start.start_delay),
+            workflow_execution_timeout=_duration(start.execution_timeout),
+            workflow_run_timeout=_duration(start.run_timeout),
+        )
+        request.workflow_type.name = self.workflow_type
+        request.task_queue.name = self.task_queue
+        if start.priority is not None:
+            given = start.priority.model_dump(exclude_none=True)
+            request.priority.CopyFrom(Priority(**given))
+        return request
+
+    def _converted(self, arguments: list[Any]) -> Sequence[Payload]:
+        if not arguments:
+            return []
+        try:
+            return self.converter.payload_converter.to_payloads(arguments)
+        except Exception as error:  # A user's converter may raise whatever it likes.
+            raise InvalidRequest(
+                f"the data converter refuses the arguments: {error}", field="input"
+            ) from error
+
+
+def _policies(
+    start: StartRun,
+) -> tuple[WorkflowIdReusePolicy.ValueType, WorkflowIdConflictPolicy.ValueType]:
+    if start.workflow_id is None:
+        # The id is made of the run's: whoever holds it is this run.
+        return _REUSE["reject_duplicate"], _FAIL
+    conflict = _TERMINATE if start.id_conflict_policy == "terminate_existing" else _FAIL
+    return _REUSE[start.id_reuse_policy], conflict
+
+
+_FAIL = WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_FAIL
+_TERMINATE = WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING
+_REUSE = {
+    "allow_duplicate": WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+    "allow_duplicate_failed_only": (
+        WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
+    ),
+    "reject_duplicate": WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+}
+
+
+def _duration(seconds: float | None) -> Duration | None:
+    if seconds is None:
+        return None
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration
+
+
+def _digest(start: StartRun, arguments: Sequence[Payload]) -> bytes:
+    """SHA-256 of what the caller asked for. Of the arguments their encoded bytes before any codec,
+    which may give other bytes each time; of the rest what differs from the defaults, so that a
+    field which a later version adds changes no digest."""
+    asked = start.model_dump(
+        mode="json", exclude_defaults=True, exclude={"input", "args", "idempotency_key"}
+    )
+    digest = sha256(json.dumps(asked, sort_keys=True).encode())
+    for payload in arguments:
+        digest.update(sha256(payload.SerializeToString(deterministic=True)).digest())
+    return digest.digest()
