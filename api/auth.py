@@ -82,6 +82,11 @@ class Authenticator:
             raise NotAuthenticated("this API key is unknown, expired or revoked")
         return Caller(key.name, key.scopes)
 
+    @property
+    def remembered(self) -> int:
+        """Secrets in the cache."""
+        return len(self._seen)
+
     async def _known(self, secret: str) -> ApiKey | None:
         digest = sha256(secret.encode("utf-8", "surrogateescape")).digest()
         until, key = self._seen.get(digest, (0.0, None))

@@ -13,6 +13,7 @@ from api.auth import Authenticator, Caller, requires
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from tracker.store.database import Database
+from tracker.temporal.start_service import StartService
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Services:
     namespace: str
     database: Database
     temporal: Client
+    starts: StartService
     authenticator: Authenticator
     metrics: Metrics
     stopping: asyncio.Event

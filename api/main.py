@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from temporalio.client import Client
 
 from api import errors
 from api.auth import Authenticator
@@ -22,8 +24,15 @@ from api.parameters import known_parameters
 from api.routes import health, refs, runs, workflow_types, workflows
 from api.settings import ApiSettings
 from api.temporal import connect
+from api.upkeep import keep_partitions
 from tracker import __version__
+from tracker.core.payloads import PayloadPolicy
+from tracker.outbox import Relay
+from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
+from tracker.temporal.start_encoder import StartEncoder
+from tracker.temporal.start_service import StartService
+from tracker.temporal.starter import TemporalStarter
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -67,17 +76,52 @@ def _surround(app: FastAPI, settings: ApiSettings, metrics: Metrics) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: ApiSettings = app.state.settings
+    stopping: asyncio.Event = app.state.stopping
     temporal = await connect(settings.data_converter)
     options = settings.database_options()
     async with Database(options, max_connections=settings.max_connections) as database:
-        app.state.services = Services(
-            settings=settings,
-            namespace=temporal.namespace,
-            database=database,
-            temporal=temporal,
-            authenticator=Authenticator(database, enabled=settings.auth == "on"),
-            metrics=app.state.metrics,
-            stopping=app.state.stopping,
-        )
-        yield
-        app.state.stopping.set()
+        app.state.services = _services(app, database, temporal)
+        relaying = TemporalStarter(temporal, search_attributes=settings.search_attributes)
+        async with Relay(database, temporal.namespace, relaying) as relay:
+            _show(app.state.metrics, database, relay)
+            upkeep = asyncio.create_task(keep_partitions(options, stopping))
+            try:
+                yield
+            finally:
+                stopping.set()
+                await upkeep
+
+
+def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
+    settings: ApiSettings = app.state.settings
+    encoder = StartEncoder(
+        temporal.namespace,
+        data_converter=temporal.data_converter,
+        policy=PayloadPolicy(settings.payload_default),
+    )
+    starter = TemporalStarter(
+        temporal, search_attributes=settings.search_attributes, seconds=settings.start_within
+    )
+    lease = max(API_LEASE, 2 * settings.start_within)
+    return Services(
+        settings=settings,
+        namespace=temporal.namespace,
+        database=database,
+        temporal=temporal,
+        starts=StartService(database, encoder, starter, lease=lease),
+        authenticator=Authenticator(database, enabled=settings.auth == "on"),
+        metrics=app.state.metrics,
+        stopping=app.state.stopping,
+    )
+
+
+def _show(metrics: Metrics, database: Database, relay: Relay) -> None:
+    metrics.add(
+        "flowtrail_relay",
+        "What became of starts that the relay brought to Temporal.",
+        lambda: asdict(relay.counters),
+        monotonic=True,
+    )
+    metrics.add(
+        "flowtrail_pool", "The pool of database connections.", database.numbers, monotonic=False
+    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 Numbers = Callable[[], Mapping[str, float]]
@@ -47,22 +47,30 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def add_gauges(self, prefix: str, help_text: str, numbers: Numbers) -> None:
-        """Show a component's own numbers, read at each scrape."""
-        self.registry.register(_Gauges(prefix, help_text, numbers))
+    def add(self, prefix: str, help_text: str, numbers: Numbers, *, monotonic: bool) -> None:
+        """Show a component's own numbers, read at each scrape.
+
+        Args:
+            monotonic: Whether they only grow: counters, else gauges.
+        """
+        family = CounterMetricFamily if monotonic else GaugeMetricFamily
+        self.registry.register(_Numbers(family, prefix, help_text, numbers))
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class _Gauges(Collector):
-    def __init__(self, prefix: str, help_text: str, numbers: Numbers) -> None:
-        self._prefix, self._help, self._numbers = prefix, help_text, numbers
+class _Numbers(Collector):
+    def __init__(
+        self, family: Callable[..., Metric], prefix: str, help_text: str, numbers: Numbers
+    ) -> None:
+        self._family, self._prefix = family, prefix
+        self._help, self._numbers = help_text, numbers
 
     def collect(self) -> list[Metric]:
         """See `Collector`."""
         return [
-            GaugeMetricFamily(f"{self._prefix}_{name}", self._help, value=value)
+            self._family(f"{self._prefix}_{name}", self._help, value=value)
             for name, value in self._numbers().items()
         ]

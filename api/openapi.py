@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastapi.openapi.models import Example
+
 DESCRIPTION = """\
 Starts Temporal workflows by a business reference, and answers by it what happened.
 
@@ -19,3 +21,31 @@ TAGS = [
     {"name": "workflows", "description": "Workflow types, and workflows: one type for one ref."},
     {"name": "health", "description": "For load balancers, orchestrators and Prometheus."},
 ]
+
+START_EXAMPLES: dict[str, Example] = {
+    "by reference": {
+        "summary": "One campaign, whatever becomes of the request on its way",
+        "value": {
+            "workflow_type": "EmailCampaign",
+            "input": {
+                "recipients": ["ada@example.org"],
+                "subject": "Hello",
+                "body": "Spring has come.",
+            },
+            "ref_type": "campaign",
+            "ref_id": "campaign-123",
+            "metadata": {"department": "marketing"},
+            "idempotency_key": "campaign-123-first",
+        },
+    },
+    "own queue": {
+        "summary": "A type that no worker has announced, later and for an hour at most",
+        "value": {
+            "workflow_type": "NightlyReport",
+            "args": ["2026-01-31", True],
+            "task_queue": "reports",
+            "start_delay": 3600,
+            "execution_timeout": 3600,
+        },
+    },
+}

@@ -1,112 +1,241 @@
-"""The documents tell the truth: links, files, commands, settings, tables, statuses, error codes and
-every SQL query of docs/sql.md are compared with the code or run."""
+"""The documents tell the truth: links, files, commands, settings, statuses, error codes, columns and
+every query of docs/sql.md are compared with the code, or run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import typer
+from pydantic_settings import BaseSettings
 
+from api.errors import STATUSES
+from api.settings import ApiSettings
+from tests.documents import pages as md
+from tests.documents.arrows import (
+    Statement,
+    arrows,
+    statements_about_a_run,
+    statements_about_a_step,
+)
+from tests.documents.sample_rows import write_sample
 from tracker.cli.app import build_app
+from tracker.cli.settings import CliSettings
+from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
+from tracker.embedded import ownership, process
+from tracker.errors import TrackerError
+from tracker.store.database import Database, DatabaseOptions
+from workers.settings import WorkerSettings
 
-CHECKOUT = Path(__file__).parents[1]
-FOLDERS = (
-    "activities",
-    "api",
-    "benchmarks",
-    "deploy",
-    "docs",
-    "examples",
-    "requirements",
-    "tests",
-    "tracker",
-    "workers",
-    "workflows",
+PAGES = md.pages()
+LIFECYCLE, SQL = md.read("docs/lifecycle.md"), md.read("docs/sql.md")
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "api": ApiSettings,
+    "worker": WorkerSettings,
+    "commands": CliSettings,
+}
+ELSEWHERE: tuple[type[TrackerError], ...] = (
+    ownership.DirectoryInUse,
+    process.EmbeddedServerFailed,
 )
-"""A path in backticks that begins with one of these must exist."""
-
-PAGES = sorted(
-    path
-    for path in CHECKOUT.rglob("*.md")
-    if not any(part.startswith(".") for part in path.relative_to(CHECKOUT).parts)
-)
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-CODE = re.compile(r"`([^`\n]+)`")
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?:^|[\s`/(])flowtrail ((?:[a-z][a-z-]*\b|--[a-z-]+)[^\n`|;)]*)")
-HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+"""Errors that are not in `tracker.errors`; a class that nobody has imported cannot be counted."""
 
 
 def _name(path: Path) -> str:
-    return str(path.relative_to(CHECKOUT))
-
-
-def _without_fences(text: str) -> str:
-    return FENCE.sub("", text)
-
-
-def _anchor(heading: str) -> str:
-    """As Git hosts make anchors of headings."""
-    kept = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
-    return kept.replace(" ", "-")
+    return str(path.relative_to(md.CHECKOUT))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    for target in LINK.findall(_without_fences(page.read_text())):
-        if target.startswith(("http://", "https://", "mailto:")):
-            continue
+    for target in md.links(page.read_text()):
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), f"{target} is not there"
         if anchor:
-            headings = HEADING.findall(_without_fences(linked.read_text()))
-            assert anchor in map(_anchor, headings), f"{target}: no such heading"
+            assert anchor in md.anchors(linked.read_text()), f"{target}: no such heading"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_file_named_is_there(page: Path) -> None:
-    missing = [
-        path
-        for path in CODE.findall(_without_fences(page.read_text()))
-        if _looks_like_a_path(path) and not list(CHECKOUT.glob(path.rstrip("/")))
-    ]
-    assert missing == []
-
-
-def _looks_like_a_path(text: str) -> bool:
-    folder, slash, _ = text.partition("/")
-    return bool(slash) and folder in FOLDERS and re.fullmatch(r"[\w./*-]+", text) is not None
+    named = md.paths(page.read_text())
+    assert [path for path in named if not list(md.CHECKOUT.glob(path.rstrip("/")))] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_every_command_exists(page: Path) -> None:
+def test_every_command_and_option_exists(page: Path) -> None:
     program = typer.main.get_command(build_app())
-    for line in _commands(page.read_text()):
-        _check_command(program, line.split())
+    for line in md.commands(page.read_text()):
+        _check_call(program, line.split())
 
 
-def _commands(text: str) -> Iterator[str]:
-    """Everything that reads like a call of our program, in code spans and shell blocks."""
-    blocks = [body for language, body in FENCE.findall(text) if language in ("sh", "console")]
-    for code in [*CODE.findall(_without_fences(text)), *blocks]:
-        for found in COMMAND.findall(code.replace("\\\n", " ")):
-            yield found
-
-
-def _check_command(command: click.Command, words: list[str]) -> None:
-    used: list[str] = []
+def _check_call(command: click.Command, words: list[str]) -> None:
+    used = ["flowtrail"]
     for word in words:
         if isinstance(command, click.Group) and not word.startswith("-"):
             found = command.commands.get(word)
-            assert found is not None, f"there is no command {' '.join([*used, word])!r}"
+            assert found is not None, f"{' '.join(used)} has no command {word}"
             command = found
             used.append(word)
         elif word.startswith("--"):
-            options = {name for param in command.params for name in param.opts}
+            known = {name for parameter in command.params for name in parameter.opts}
             option = word.partition("=")[0]
-            assert option in options | {"--help"}, f"{' '.join(used)!r} has no option {option}"
+            assert option in known | {"--help"}, f"{' '.join(used)} has no option {option}"
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", md.read("Makefile"), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text()
+        calls = "\n".join([*md.codes(text), *md.blocks(text, "sh")])
+        assert set(re.findall(r"^make ([a-z]+)", calls, re.MULTILINE)) <= targets, page
+
+
+def test_the_readme_has_every_setting_with_its_default() -> None:
+    told = {
+        row[0].strip("`"): (row[1].strip("`"), row[2])
+        for row in _table(md.section(md.read("README.md"), "Settings"), "Setting")
+    }
+    read: dict[str, dict[str, str]] = {}
+    for program, settings in SETTINGS.items():
+        for name, default in _settings(settings).items():
+            read.setdefault(name, {})[program] = default
+    for name in _names_in_code() - read.keys():
+        assert name in told, f"{name} is read somewhere and not in README.md"
+    assert read.keys() <= told.keys()
+    for name, defaults in read.items():
+        default, readers = told[name]
+        assert set(defaults) <= set(re.split(r", ", readers)), f"{name} is read by {set(defaults)}"
+        assert set(defaults.values()) - {"required"} <= {default}, name
+    assert told.keys() <= read.keys() | _names_in_code()
+
+
+def _settings(settings: type[BaseSettings]) -> dict[str, str]:
+    """Name of the variable → its default as the documents write it."""
+    found: dict[str, str] = {}
+    for name, field in settings.model_fields.items():
+        variable = field.alias or f"FLOWTRAIL_{name.upper()}"
+        found[variable] = "required" if field.is_required() else _written(field.default)
+    return found
+
+
+def _written(default: Any) -> str:
+    if default is None or default == ():
+        return "-"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _names_in_code() -> set[str]:
+    files = [path for folder in ("tracker", "api", "workers") for path in _python_of(folder)]
+    found = re.findall(r"\bFLOWTRAIL_[A-Z_]*[A-Z]\b", "\n".join(f.read_text() for f in files))
+    return set(found)
+
+
+def _python_of(folder: str) -> list[Path]:
+    return list((md.CHECKOUT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("heading", "first", "statuses"),
+    [
+        ("Runs", "Status", RunStatus),
+        ("Steps", "Status", StepStatus),
+        ("Steps", "Kind", StepKind),
+        ("Attempts", "Outcome", AttemptOutcome),
+    ],
+)
+def test_the_lifecycle_names_every_status(
+    heading: str, first: str, statuses: type[StrEnum]
+) -> None:
+    told = _table(md.section(LIFECYCLE, heading), first)
+    assert {row[0].strip("`") for row in told} == set(statuses)
+
+
+@pytest.mark.parametrize(
+    ("heading", "statements"),
+    [
+        ("Every legal arrow of a run", statements_about_a_run()),
+        ("Every legal arrow of a step", statements_about_a_step()),
+    ],
+)
+def test_the_lifecycle_has_every_legal_arrow(heading: str, statements: list[Statement]) -> None:
+    told = {
+        (before.strip("`"), after): set(who.split(", "))
+        for before, afters, who, _ in _table(md.section(LIFECYCLE, heading), "From")
+        for after in md.codes(afters)
+    }
+    assert told == arrows(statements)
+
+
+def test_the_error_page_has_every_error() -> None:
+    told = {
+        row[0].strip("`"): tuple(cell.strip("`") for cell in row[1:4])
+        for row in _table(md.read("docs/errors.md"), "Class")
+    }
+    assert told == {
+        error.__name__: (error.code, error.error_class, _http_status(error))
+        for error in {*_errors(TrackerError), *ELSEWHERE}
+    }
+
+
+def _errors(root: type[TrackerError]) -> list[type[TrackerError]]:
+    found = [root] if root.__module__.startswith(("tracker.", "api.")) else []
+    for child in root.__subclasses__():
+        found += _errors(child)
+    return found
+
+
+def _http_status(error: type[TrackerError]) -> str:
+    return next((str(int(s)) for known, s in STATUSES if issubclass(error, known)), "500")
+
+
+async def test_the_sql_page_has_every_column(database: str) -> None:
+    told = {
+        heading: _columns(md.section(SQL, heading))
+        for heading in re.findall(r"^### (\w+)$", SQL, re.MULTILINE)
+    }
+    async with Database(DatabaseOptions(database)) as tracker, tracker.connection() as connection:
+        rows = await (await connection.execute(_CATALOG)).fetchall()
+    stored: dict[str, dict[str, str]] = {}
+    for row in rows:
+        stored.setdefault(row["relation"], {})[row["name"]] = row["type"]
+    for table in ("run", "step", "attempt"):
+        # Their pages leave out what the view of the same name has already told.
+        of_view = told[f"v_{table}s"]
+        told[table] |= {n: t for n, t in stored[table].items() if of_view.get(n) == t}
+    assert told == stored
+
+
+_CATALOG = """
+SELECT c.relname AS relation, a.attname AS name,
+       replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz')
+           AS type
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'flowtrail'::regnamespace AND c.relkind IN ('r', 'p', 'v')
+  AND NOT c.relispartition
+"""
+
+
+async def test_every_query_of_the_sql_page_finds_something(database: str) -> None:
+    queries = md.blocks(SQL, "sql")
+    assert len(queries) >= 10
+    async with Database(DatabaseOptions(database)) as tracker:
+        await write_sample(tracker)
+        async with tracker.connection() as connection:
+            for query in queries:
+                cursor = await connection.execute(query.encode())
+                assert await cursor.fetchall(), query
+
+
+def _columns(text: str) -> dict[str, str]:
+    return {row[0].strip("`"): row[1] for row in _table(text, "Column")}
+
+
+def _table(text: str, first: str) -> md.Rows:
+    """Rows of the one table whose first column has this title."""
+    (found,) = [table for table in md.tables(text) if table[0][0] == first]
+    return found[1:]

@@ -4,6 +4,7 @@ balancers and orchestrators have none."""
 from __future__ import annotations
 
 import asyncio
+from math import nan
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -19,6 +20,7 @@ from tracker.errors import (
 )
 from tracker.models.wire import Health
 from tracker.store.schema import check_schema
+from tracker.store.sizes import outbox_size
 
 router = APIRouter(tags=["health"])
 
@@ -63,7 +65,12 @@ async def ready(services: TheServices) -> Any:
     responses={200: {"content": {"text/plain": {}}}} | declared(NotAuthenticated, NotAllowed),
 )
 async def metrics(services: TheServices, _: Reader) -> Response:
-    """In Prometheus' text format."""
+    """In Prometheus' text format. Without the database, all but the outbox."""
+    try:
+        size = float(await outbox_size(services.database, services.namespace))
+    except TrackerError:
+        size = nan
+    services.metrics.outbox.set(size)
     return Response(
         services.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

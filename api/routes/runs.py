@@ -5,25 +5,78 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Header, Query, Response
 
-from api.deps import Reader, TheServices
+from api.bodies import StrictJsonRoute
+from api.deps import Reader, Starter, TheServices
 from api.errors import READS, declared
+from api.openapi import START_EXAMPLES
 from api.parameters import documented, from_query
 from api.waiting import wait_for_result
-from tracker.errors import NotFound
+from tracker.core.status import RunStatus
+from tracker.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    StartRejected,
+    UnknownWorkflowType,
+)
 from tracker.models.wire import (
     RunDetail,
     RunFilter,
     RunPage,
+    RunRead,
     RunResult,
+    StartedRun,
+    StartRun,
     StepDetail,
     Timeline,
 )
 from tracker.store import run_detail, run_queries
 from tracker.store.timeline import timeline_of
+from tracker.temporal.start_service import StartOutcome
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictJsonRoute)
+
+
+@router.post(
+    "",
+    operation_id="start_workflow",
+    summary="Start a workflow by reference",
+    status_code=201,
+    response_model=StartedRun,
+    responses={
+        200: {
+            "model": StartedRun,
+            "description": "The idempotency key, or the workflow id, names this run.",
+        },
+        202: {
+            "model": StartedRun,
+            "description": "Accepted; Temporal did not answer, the run starts later.",
+        },
+    }
+    | declared(UnknownWorkflowType, IdempotencyConflict, StartRejected, PayloadTooLarge, *READS),
+)
+async def start_workflow(
+    services: TheServices,
+    _: Starter,
+    response: Response,
+    start: Annotated[StartRun, Body(openapi_examples=START_EXAMPLES)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="As `idempotency_key` in the body.", max_length=255, min_length=1),
+    ] = None,
+) -> StartedRun:
+    """The run is on record, and a query by its ref finds it, before Temporal is called; from then
+    on it runs, once, whatever fails. 409 `start_rejected`: Temporal refused it for good; the run
+    is on record as `rejected`, and `details` has its id and the reason."""
+    result = await services.starts.start(_with_key(start, idempotency_key))
+    if result.run.status is RunStatus.REJECTED:
+        raise _rejected(result.run)
+    response.status_code = _STATUS_OF[result.outcome]
+    created = result.outcome in (StartOutcome.CREATED, StartOutcome.ACCEPTED)
+    return StartedRun(**dict(result.run), created=created)
 
 
 @router.get(
@@ -95,3 +148,32 @@ async def result(
     return await wait_for_result(
         services.database, services.namespace, run_id, wait, services.stopping
     )
+
+
+def _with_key(start: StartRun, header: str | None) -> StartRun:
+    if header is None:
+        return start
+    if start.idempotency_key not in (None, header):
+        raise InvalidRequest(
+            "the header Idempotency-Key and idempotency_key in the body differ; give one",
+            field="idempotency_key",
+        )
+    return start.model_copy(update={"idempotency_key": header})
+
+
+def _rejected(run: RunRead) -> StartRejected:
+    reason = "" if run.error is None else run.error.message or run.error.type
+    return StartRejected(
+        f"Temporal refuses this start: {reason}",
+        run_id=str(run.run_id),
+        type=None if run.error is None else run.error.type,
+        duplicate_of=None if run.duplicate_of is None else str(run.duplicate_of),
+    )
+
+
+_STATUS_OF = {
+    StartOutcome.CREATED: 201,
+    StartOutcome.ACCEPTED: 202,
+    StartOutcome.EXISTING: 200,
+    StartOutcome.DUPLICATE: 200,
+}

@@ -52,4 +52,5 @@ async def api(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
 
 def api_settings(database: str, **given: Any) -> ApiSettings:
     """Settings for a database; auth is off unless given."""
-    return ApiSettings(database_url=SecretStr(database), **({"auth": "off"} | given))
+    values: dict[str, Any] = {"database_url": SecretStr(database), "auth": "off", **given}
+    return ApiSettings(**values)

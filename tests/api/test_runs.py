@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from tracker.store import run_detail
 
 
 async def get(api: httpx.AsyncClient, path: str, **params: Any) -> Any:
-    answer = await api.get(path, params=params)
+    answer = await api.get(path, params=params or None)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -107,7 +107,7 @@ async def test_the_timeline_is_in_order(api: httpx.AsyncClient, database: str, r
     failed = timeline["entries"][3]
     assert failed["message"] == "no funds"
     assert failed["next_retry_at"] == "2026-03-01T12:00:02Z"
-    moments = [entry["at"] for entry in timeline["entries"]]
+    moments = [datetime.fromisoformat(entry["at"]) for entry in timeline["entries"]]
     assert moments == sorted(moments)
 
 

@@ -56,7 +56,7 @@ async def test_result_long_polls_until_the_run_has_ended(caller: Caller) -> None
 
 async def test_result_gives_up_at_its_timeout(caller: Caller) -> None:
     handler, waits = long_polling(caller, *[result("running")] * 3)
-    with pytest.raises(errors.RunNotFinished, match="after 30 s"):
+    with pytest.raises(errors.RunNotFinished, match="no result after 30 s"):
         await caller.call(handler, "result", RUN, timeout=timedelta(seconds=30))
     assert waits == [20.0, pytest.approx(9.8)]
 
@@ -102,17 +102,18 @@ async def test_every_closed_status_has_an_ending(caller: Caller) -> None:
         assert not isinstance(caught.value, errors.UnexpectedAnswer)
 
 
-async def test_result_follows_the_run_chain_also_before_the_next_run_is_on_record(
+async def test_result_follows_the_run_chain_also_before_the_next_run_is_known(
     caller: Caller,
 ) -> None:
     script = Script(
+        result("continued_as_new"),
         result("continued_as_new", continued_to=str(NEXT)),
         failed(404, "not_found", "invalid"),
         result("completed", run_id=str(NEXT), output=7, output_available=True),
     )
     assert await caller.call(script, "result", RUN, timeout=60) == 7
     asked = [request.url.path.split("/")[3] for request in script.requests]
-    assert asked == [str(RUN), str(NEXT), str(NEXT)]
+    assert asked == [str(RUN), str(RUN), str(NEXT), str(NEXT)]
 
 
 async def test_result_can_stay_with_one_run(caller: Caller) -> None:

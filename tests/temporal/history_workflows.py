@@ -225,7 +225,7 @@ class LocalWorkflow:
             charge, args=[2, 3], start_to_close_timeout=SOON, retry_policy=QUICKLY
         )
         custom = workflow.start_local_activity(
-            nap, 1, activity_id="mine", start_to_close_timeout=SOON
+            nap, 1, activity_id="mine", summary="short nap", start_to_close_timeout=SOON
         )
         await asyncio.gather(within, custom)
         return await self._refused()

@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,11 +22,14 @@ from temporalio.client import Client, WorkflowHistory
 
 from tests.temporal import history_workflows as flows
 from tests.temporal.history_workflows import Timeouts
-from tests.temporal.projected import Projected, rows
+from tests.temporal.projected import FULL, NOW, Projected
 from tests.temporal.running import Handle, finished, start, until_event, worker
+from tracker.core.events import TrackerEvent
+from tracker.core.fold import fold
 from tracker.core.ids import Ref
 from tracker.core.memo import Carried
 from tracker.embedded.temporal import EmbeddedTemporal
+from tracker.temporal.history import project
 
 FOLDER = Path(__file__).parent / "histories"
 QUEUE = "golden"
@@ -140,25 +143,48 @@ def expected_path(path: Path) -> Path:
 
 def projected(path: Path) -> Projected:
     """The rows that the projection gives now."""
+    return Projected(fold(told(path)))
+
+
+def told(path: Path, length: int | None = None) -> list[TrackerEvent]:
+    """What the projection tells of a history, or of its first events."""
     recorded = json.loads(path.read_text())
     history = WorkflowHistory.from_json(recorded["workflow_id"], recorded["history"])
-    return rows(history.events, workflow_id=history.workflow_id, run_key=UUID(recorded["run_id"]))
+    return project(
+        history.events[:length],
+        namespace="test",
+        workflow_id=history.workflow_id,
+        run_key=UUID(recorded["run_id"]),
+        policy=FULL,
+        projected_at=NOW,
+    )
+
+
+def length_of(path: Path) -> int:
+    """Number of events of a history."""
+    return len(json.loads(path.read_text())["history"]["events"])
 
 
 def shown(given: Projected) -> str:
-    """Rows as readable JSON, in an order of their own."""
+    """Rows as readable JSON, in an order of their own; absent and null mean the same in a row."""
     batch = given.batch
+    payloads = [
+        {"id": key, "treatment": kept.treatment, "body": given.value(key)}
+        for key, kept in batch.payloads.items()
+    ]
     tables: dict[str, list[Any]] = {
-        "run": list(batch.runs.values()),
-        "step": sorted(batch.steps.values(), key=lambda row: str(row["id"])),
-        "attempt": sorted(batch.attempts.values(), key=lambda row: str(row["id"])),
-        "payload": [
-            {"id": key, "treatment": kept.treatment, "body": given.value(key)}
-            for key, kept in sorted(batch.payloads.items())
-        ],
+        "run": _listed(batch.runs.values()),
+        "step": _listed(batch.steps.values()),
+        "attempt": _listed(batch.attempts.values()),
+        "payload": _listed(payloads),
         "ref": sorted(str(ref) for _, ref in batch.refs),
     }
     return json.dumps(tables, indent=1, default=str, sort_keys=True) + "\n"
+
+
+def _listed(given: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    stated = [{name: value for name, value in row.items() if value is not None} for row in given]
+    return sorted(stated, key=lambda row: str(row["id"]))
 
 
 async def _record() -> None:

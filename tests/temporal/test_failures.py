@@ -164,7 +164,6 @@ async def test_live_and_history_agree(temporal_client: Client, where: str, encod
         workflows=[Exploding],
         activities=[explode, hang],
         interceptors=[caught],
-        max_concurrent_activities=1,
     ):
         for kind in kinds:
             handle = await finished(await start(client, queue, Exploding.run, kind, where))

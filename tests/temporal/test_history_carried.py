@@ -21,7 +21,7 @@ from temporalio.worker import (
 )
 
 from tests.temporal import history_workflows as flows
-from tests.temporal.projected import FULL, events_of, rows, rows_of
+from tests.temporal.projected import FULL, Projected, events_of, rows, rows_of
 from tests.temporal.running import Handle, finished, start, worker
 from tracker.core.headers import HEADER, Header
 from tracker.core.ids import Ref, derived_run_id, new_id
@@ -214,6 +214,21 @@ async def test_with_a_codec_clear_text_is_kept_where_the_policy_asks(
     assert stored.treatment is Treatment.ENCODED
 
 
+@pytest.mark.parametrize(("treatment", "name"), [("encoded", "nap"), ("full", "short nap")])
+async def test_local_activities_with_a_codec(
+    scrambled_client: Client, queue: str, treatment: Treatment, name: str
+) -> None:
+    policy = PayloadPolicy(Treatment(treatment))
+    async with worker(scrambled_client, queue):
+        handle = await finished(await start(scrambled_client, queue, flows.LocalWorkflow.run))
+    projected = await decoded_rows(handle, policy)
+    step = projected.steps(StepKind.LOCAL_ACTIVITY)[4]
+    assert (step["step_key"], step["name"], step["status"]) == ("local:6", name, "completed")
+    stored = projected.batch.payloads[step["output_id"]]
+    assert stored.treatment == treatment
+    assert stored.body == (b"1" if treatment == "full" else None)
+
+
 async def test_what_cannot_be_decoded_is_left_out(
     scrambled_client: Client, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,18 +247,23 @@ async def test_what_cannot_be_decoded_is_left_out(
     assert {record.__dict__.get("event") for record in caplog.records} >= {"payload.undecodable"}
 
 
-async def _scrambled_run(client: Client, queue: str, policy: PayloadPolicy) -> tuple[Any, Handle]:
+async def _scrambled_run(
+    client: Client, queue: str, policy: PayloadPolicy
+) -> tuple[Projected, Handle]:
     memo = Carried(ref=Ref("order", "o-1"), metadata={"secret": SECRET}).to_memo()
     async with worker(client, queue, interceptors=[NameSteps()]):
         handle = await finished(
             await start(client, queue, flows.ChargeWorkflow.run, 9, 2, memo={"flowtrail": memo})
         )
+    return await decoded_rows(handle, policy), handle
+
+
+async def decoded_rows(handle: Handle, policy: PayloadPolicy) -> Projected:
     events, key = await events_of(handle), key_of(handle)
     clear = await clear_payloads(
         events, Scrambling(), namespace="test", workflow_id=handle.id, run_key=key, policy=policy
     )
-    projected = rows(events, workflow_id=handle.id, run_key=key, policy=policy, clear=clear)
-    return projected, handle
+    return rows(events, workflow_id=handle.id, run_key=key, policy=policy, clear=clear)
 
 
 def key_of(handle: Handle) -> UUID:

@@ -112,6 +112,8 @@ async def test_ordinals_are_the_live_ones(
     # Within a round only the last attempt leaves a trace, and none if nobody waited for its end.
     unseen = {(5, "charge", 1), (5, "charge", 2), (9, "nap", 1)}
     assert told(projected) == live.seen - unseen
+    named = [s["name"] for s in projected.steps(StepKind.LOCAL_ACTIVITY) if s["name"] != s["type"]]
+    assert named == ["short nap"]
     outcomes = {s["step_key"]: s["status"] for s in projected.steps(StepKind.LOCAL_ACTIVITY)}
     assert outcomes == {
         **{local_activity_key(n): "completed" for n in (2, 3, 4, 5, 6)},

@@ -64,9 +64,10 @@ def output_of(
     """
     timeout, follow_runs = options.get("timeout"), options.get("follow_runs", True)
     deadline = _Deadline(None if timeout is None else seconds(timeout), clock)
-    answer = yield from _ended(run_id, deadline, is_continuation=False)
+    answer = yield from _ended(run_id, deadline, follow_runs, is_continuation=False)
     while follow_runs and answer.continued_to is not None:
-        answer = yield from _ended(answer.continued_to, deadline, is_continuation=True)
+        next_run = answer.continued_to
+        answer = yield from _ended(next_run, deadline, follow_runs, is_continuation=True)
     if answer.status is not RunStatus.COMPLETED:
         raise _failure(answer)
     if not answer.output_available:
@@ -78,21 +79,28 @@ def output_of(
     return answer.output if as_type is None else _typed(answer, as_type)
 
 
-def _ended(run_id: RunId, deadline: _Deadline, *, is_continuation: bool) -> Flow[RunResult]:
+def _ended(
+    run_id: RunId, deadline: _Deadline, follow_runs: bool, *, is_continuation: bool
+) -> Flow[RunResult]:
     """Ask until the run has ended. The next run of a chain may not be on record yet."""
     while True:
         left = deadline.left()
         call = calls.result(run_id, LONG_POLL if left is None else min(LONG_POLL, left))
         call = replace(call, budget=left, absent_is_none=is_continuation)
         answer: RunResult | None = yield call
-        if answer is not None and answer.done:
+        if answer is not None and answer.done and not (follow_runs and _leads_on(answer)):
             return answer
         if deadline.left() == 0:
             raise RunNotFinished(
-                f"the run is still open after {deadline.timeout:g} s; ask again later",
+                f"no result after {deadline.timeout:g} s, the run goes on; ask again later",
                 run_id=str(run_id),
             )
         yield Pause(deadline.at_most(BETWEEN_POLLS))
+
+
+def _leads_on(answer: RunResult) -> bool:
+    """Whether the run handed over and it is not known yet to which one: only history tells."""
+    return answer.status is RunStatus.CONTINUED_AS_NEW and answer.continued_to is None
 
 
 class _Deadline:

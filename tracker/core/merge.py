@@ -139,7 +139,9 @@ ATTEMPT = Table(
         Column("id", "uuid", Rule.KEY),
         *_columns(Rule.FIRST, "uuid", "step_id"),
         *_columns(Rule.FIRST, "integer", "number"),
-        *_columns(Rule.FIRST, "timestamptz", "scheduled_at", "started_at"),
+        *_columns(Rule.FIRST, "timestamptz", "scheduled_at"),
+        # Of a local activity, history knows the end and states it as "at the latest then".
+        *_columns(Rule.MIN, "timestamptz", "started_at"),
         *_columns(Rule.FIRST, "text", "worker_identity", "build_id", "task_queue", "trace_id"),
         *_columns(Rule.FIRST, "jsonb", "annotations"),
         *_group(

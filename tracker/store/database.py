@@ -113,9 +113,17 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
+    def numbers(self) -> dict[str, float]:
+        """Connections of the pool and who waits for them, for metrics."""
+        stats = self._pool.get_stats()
+        return {name: float(stats.get(key, 0)) for name, key in _SHOWN.items()}
+
     def sql(self, text: str) -> LiteralString:
         """SQL with `{schema}` filled in."""
         return self.options.qualified(text)
+
+
+_SHOWN = {"size": "pool_size", "available": "pool_available", "waiting": "requests_waiting"}
 
 
 @asynccontextmanager

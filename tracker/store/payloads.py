@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from tracker.core.payloads import Treatment
 from tracker.models.wire import PayloadRead
 from tracker.store import queries
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.run_rows import Row
 
 _NULL = "binary/null"
+_KEPT = (Treatment.FULL, Treatment.REDACTED)
 _DIGITS_MAX = 4000
 """Python refuses to read longer integers from text (`sys.get_int_max_str_digits`)."""
 
@@ -56,6 +58,9 @@ def _payload_read(row: Row) -> PayloadRead:
     elif row["data"] is not None:
         fields["base64"] = b64encode(row["data"]).decode()
         fields |= _json_of(row)
+    elif row["treatment"] in _KEPT and row["encoding"].startswith("json/"):
+        # A JSON null is written as no value at all.
+        fields["value"] = None
     return PayloadRead(**fields)
 
 

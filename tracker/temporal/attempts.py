@@ -24,7 +24,6 @@ from tracker.core.events import (
     AttemptEnded,
     AttemptIdentity,
     AttemptStarted,
-    Failure,
     StepIdentity,
     StepProgressed,
 )
@@ -176,22 +175,23 @@ class AttemptRecord:
             self._send_progress()
         finished_at = self._now()
         delay = self._next_delay(outcome, error, finished_at)
-        failure = self._failure(error)
+        closes = self._closes(outcome, delay)
+        # A cancellation that was asked for is no failure, and history tells none.
+        told = None if closes is StepStatus.CANCELED else error
         self.scope.record(
             AttemptEnded(
                 attempt=self.attempt,
                 outcome=outcome,
                 finished_at=finished_at,
-                closes_step=self._closes(outcome, delay),
+                closes_step=closes,
                 next_retry_at=None if delay is None else finished_at + delay,
                 output=self.scope.stored_output(result, self.rule) if error is None else None,
-                error=failure,
+                error=None
+                if told is None
+                else failure_from_exception(told, keeps_text(self.rule)),
                 annotations=_kept(annotations, self.rule),
             )
         )
-
-    def _failure(self, error: BaseException | None) -> Failure | None:
-        return None if error is None else failure_from_exception(error, keeps_text(self.rule))
 
     def _next_delay(
         self, outcome: AttemptOutcome, error: BaseException | None, now: datetime

@@ -3,7 +3,7 @@ wrong input is refused while its sender listens, instead of failing a workflow t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from jsonschema import Draft202012Validator
@@ -48,14 +48,17 @@ class InputValidator:
             InvalidRequest: `details["field"]` names the place, e.g. `input.recipients[2]`.
         """
         try:
-            found = best_match(self._validator.iter_errors(arguments))
+            error = _most_telling(self._validator.iter_errors(arguments))
         except Unresolvable:
             return
-        error = cast("ValidationError | None", found)
         if error is None:
             return
         field = _field([*error.absolute_path, *_missing(error)], single=single)
         raise InvalidRequest(f"{field}: {_short(error.message)}", field=field)
+
+
+# The library's own types leave it unknown.
+_most_telling = cast("Callable[[Iterable[ValidationError]], ValidationError | None]", best_match)
 
 
 def _missing(error: ValidationError) -> list[str]:

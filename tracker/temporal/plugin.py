@@ -27,13 +27,15 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from tracker.core.payloads import PayloadPolicy
+from tracker.core.ref_rules import RefRule
 from tracker.errors import ConfigurationError, InvalidRequest
 from tracker.log import install
 from tracker.recorder.options import Durability, RecorderOptions, default_spill_dir
 from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions
 from tracker.temporal.interceptor import TrackerInterceptor
 from tracker.temporal.recorders import shared_recorder
-from tracker.temporal.scope import RefRules, Selection, WorkerScope, current_scope
+from tracker.temporal.ref_rules import check_rules, live_rules
+from tracker.temporal.scope import Selection, WorkerScope, current_scope
 from tracker.temporal.workflow_types import seen_types
 
 PASSED_THROUGH = "tracker"
@@ -50,7 +52,8 @@ class TrackerPlugin(SimplePlugin):
         durability: `awaited` or `buffered`, see `RecorderOptions`.
         payloads: What is kept of inputs, outputs, errors and metadata.
         include, exclude: Shell patterns on the workflow type; `exclude` wins.
-        ref_rules: Derives a ref for runs whose memo carries none.
+        ref_rules: Give a ref to runs whose memo carries none; the first that fits decides. Live,
+            only rules on the workflow id can be applied; the others follow from history.
         spill_dir: Folder for events that the database does not take now.
         recorder: All recorder options at once, instead of the single ones.
 
@@ -67,14 +70,15 @@ class TrackerPlugin(SimplePlugin):
         payloads: PayloadPolicy | None = None,
         include: Sequence[str] = ("*",),
         exclude: Sequence[str] = (),
-        ref_rules: RefRules | None = None,
+        ref_rules: Sequence[RefRule] = (),
         spill_dir: str | Path | None = None,
         recorder: RecorderOptions | None = None,
     ) -> None:
         self._recorder_options = recorder or _recorder_options(dsn, schema, durability, spill_dir)
         self._payloads = payloads or PayloadPolicy()
         self._selection = Selection(tuple(include), tuple(exclude))
-        self._ref_rules = ref_rules
+        check_rules(ref_rules)
+        self._ref_rules = live_rules(ref_rules) if ref_rules else None
         self._disabled = os.environ.get("FLOWTRAIL_DISABLED", "") not in ("", "0")
         self._interceptor = TrackerInterceptor()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Bare `Callable` upstream.

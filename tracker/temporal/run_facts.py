@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.exceptions import FailureError, TimeoutError, is_cancelled_exception
 
 from tracker.core.events import (
     RunClosed,
@@ -335,6 +335,8 @@ def _step_status(error: BaseException | None) -> StepStatus:
         return StepStatus.COMPLETED
     if isinstance(error, asyncio.CancelledError) or is_cancelled_exception(error):
         return StepStatus.CANCELED
+    if isinstance(error, FailureError) and isinstance(error.cause, TimeoutError):
+        return StepStatus.TIMED_OUT
     return StepStatus.FAILED
 
 

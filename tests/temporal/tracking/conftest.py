@@ -29,9 +29,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[TrackerEvent]:
 
 
 @pytest.fixture(scope="session")
-def tracking_database(
-    postgres_server: EmbeddedPostgres, migrated_template: str
-) -> Iterator[str]:
+def tracking_database(postgres_server: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """DSN of the database of most tests here; their namespaces keep them apart. A clone for each
     would take longer than the test."""
     postgres_server.create_database("tracking", template=migrated_template)

@@ -16,6 +16,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Identifier
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.worker import Worker
@@ -33,6 +34,9 @@ SOON = timedelta(seconds=20)
 QUICKLY = RetryPolicy(initial_interval=timedelta(milliseconds=20), backoff_coefficient=1.0)
 PATIENT = 5.0
 """Seconds that an attempt's end may wait for its flush; a busy machine is no reason to fail."""
+
+_OFTEN = timedelta(milliseconds=50)
+"""Cancellations reach an activity in the answer to a heartbeat, which the SDK sends that often."""
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -127,7 +131,7 @@ class Tracked:
         **config: Any,
     ) -> AsyncGenerator[Worker]:
         """A worker on the test's queue; what it recorded is in the database after the block."""
-        given = {"task_queue": self.queue} | config
+        given = {"task_queue": self.queue, "max_heartbeat_throttle_interval": _OFTEN} | config
         with ThreadPoolExecutor(4) as threads:
             given.setdefault("activity_executor", threads)
             async with Worker(
@@ -171,11 +175,16 @@ class Tracked:
         async with self._connection() as connection:
             return await self._rows(connection, table)
 
+    async def events(self, of: Handle) -> Sequence[HistoryEvent]:
+        """Temporal's history of the very run that a handle names."""
+        exact = self.connection.get_workflow_handle(of.id, run_id=run_id_of(of))
+        return (await exact.fetch_history()).events
+
     async def history(
         self, of: Handle, policy: PayloadPolicy | None = None, codec: Any = None
     ) -> list[TrackerEvent]:
         """What the run's history says."""
-        events = (await of.fetch_history()).events
+        events = await self.events(of)
         given: dict[str, Any] = {
             "namespace": self.namespace,
             "workflow_id": of.id,

@@ -106,7 +106,9 @@ class Stepping:
     @workflow.run
     async def run(self, how: str) -> None:
         if how == "progress":
-            await step(count, 3, name="count", retry=Retry(initial=0.02), start_to_close_timeout=SOON)
+            await step(
+                count, 3, name="count", retry=Retry(initial=0.02), start_to_close_timeout=SOON
+            )
             return
         retry = Retry(max_attempts=3, initial=0.02, backoff="linear")
         await step(refuse, how, name="ask nicely", retry=retry, start_to_close_timeout=SOON)

@@ -16,7 +16,7 @@ ORDER BY ref_type, ref_id
 LIMIT %(limit)s
 
 -- name: get_payloads
--- Text, not jsonb: a JSON null is no SQL NULL, and the driver would read neither huge numbers.
+-- Text, not jsonb: the driver's parser gives up on integers of thousands of digits.
 SELECT id, treatment, encoding, size, digest, body::text AS body, data
 FROM {schema}.payload
 WHERE id = ANY(%(ids)s)

@@ -8,7 +8,7 @@ for nothing, to learn which payloads it asks for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -99,23 +99,24 @@ class _Decoder:
 
 def _own_payloads(history: Sequence[HistoryEvent]) -> Iterator[Payload]:
     for event in history:
-        own = _fields(event)
-        if own is None:
-            continue
-        fields, name = own
-        payload = fields.get(name)
+        payload = _own_payload(event)
         if payload is not None and json_of(payload) is None:
             yield payload
 
 
-def _fields(event: HistoryEvent) -> tuple[Mapping[str, Payload], str] | None:
+def _own_payload(event: HistoryEvent) -> Payload | None:
+    """What the event carries that the policy cannot be applied without: ref, step name."""
     match event.event_type:
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-            return event.workflow_execution_started_event_attributes.memo.fields, MEMO_FIELD
+            started = event.workflow_execution_started_event_attributes
+            return started.memo.fields.get(MEMO_FIELD)
         case EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
             modified = event.workflow_properties_modified_event_attributes
-            return modified.upserted_memo.fields, MEMO_FIELD
+            return modified.upserted_memo.fields.get(MEMO_FIELD)
         case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-            return event.activity_task_scheduled_event_attributes.header.fields, HEADER
+            scheduled = event.activity_task_scheduled_event_attributes
+            return scheduled.header.fields.get(HEADER)
+        case EventType.EVENT_TYPE_MARKER_RECORDED:
+            return event.user_metadata.summary if event.HasField("user_metadata") else None
         case _:
             return None

@@ -39,10 +39,9 @@ def tell_local_activities(projection: Projection, history: Sequence[HistoryEvent
 
 
 def _tell(projection: Projection, call: LocalCall) -> None:
-    type_ = call.rounds[0].activity_type
-    step = projection.step_identity(
-        StepKind.LOCAL_ACTIVITY, local_activity_key(call.ordinal), type_
-    )
+    type_, key = call.rounds[0].activity_type, local_activity_key(call.ordinal)
+    name = call.rounds[0].name or type_
+    step = projection.step_identity(StepKind.LOCAL_ACTIVITY, key, name)
     first_attempt, last = 1, call.rounds[-1]
     for round_ in call.rounds:
         if round_.abandoned:
@@ -128,7 +127,8 @@ def _marker(projection: Projection, event: HistoryEvent) -> None:
         return
     payloads = attributes.details["data"].payloads
     data = parsed(own_json(projection.clear, payloads[0])) if payloads else None
-    round_ = Round.read(data, event, projection.task.worker_identity)
+    name, worker = projection.summary(event), projection.task.worker_identity
+    round_ = Round.read(data, event, name, worker)
     if round_ is None:
         return
     projection.rounds.append(round_)

@@ -30,6 +30,7 @@ class Round:
     """One marker.
 
     Attributes:
+        name: Of the step, where the command has a summary; markers carry no header.
         seq: The SDK's sequence number of the command.
         attempt: Number of the round's last attempt.
         call_time: When the call was made, by its worker's clock, in seconds and nanoseconds; the
@@ -41,6 +42,7 @@ class Round:
 
     event_id: int
     recorded_at: datetime
+    name: str | None
     seq: int
     attempt: int
     activity_type: str
@@ -58,13 +60,20 @@ class Round:
         return self.failure is not None and self.completed_at is None
 
     @classmethod
-    def read(cls, data: Any, event: HistoryEvent, worker_identity: str | None) -> Round | None:
+    def read(
+        cls,
+        data: Any,
+        event: HistoryEvent,
+        name: str | None = None,
+        worker_identity: str | None = None,
+    ) -> Round | None:
         """A marker by its parsed `data`; None if it is not what the SDK writes."""
         attributes = event.marker_recorded_event_attributes
         try:
             return cls(
                 event_id=event.event_id,
                 recorded_at=moment(event.event_time),
+                name=name,
                 seq=int(data["seq"]),
                 attempt=int(data["attempt"]),
                 activity_type=str(data["activity_type"]),
@@ -137,15 +146,16 @@ def _begins_round_before(other: list[Round], chain: list[Round]) -> bool:
 
 
 def _gaps_below(first: Round, taken: list[int], history: Sequence[HistoryEvent]) -> int:
-    """Sequence numbers below a call's that neither markers nor scheduled activities explain."""
-    unexplained = first.seq - 1 - bisect_left(taken, first.seq)
+    """Sequence numbers below a call's that neither markers nor scheduled activities explain. An
+    activity with an id of its own does not show its number, so it explains none."""
+    gaps = first.seq - 1 - bisect_left(taken, first.seq)
     for event in history:
-        if event.event_id > first.event_id or not unexplained:
+        if event.event_id > first.event_id or not gaps:
             break
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
             own_id = event.activity_task_scheduled_event_attributes.activity_id
-            unexplained -= not own_id.isdecimal() or int(own_id) < first.seq
-    return unexplained
+            gaps -= own_id.isdecimal() and int(own_id) < first.seq
+    return gaps
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

@@ -24,11 +24,12 @@ from tracker.core.events import (
     StepIdentity,
     TrackerEvent,
 )
+from tracker.core.headers import is_step_name
 from tracker.core.memo import Carried
 from tracker.core.payloads import PayloadPolicy, PayloadRule, StoredPayload, Treatment, keeps_text
 from tracker.core.status import StepKind, StepStatus
 from tracker.temporal.failures import failure_from_proto
-from tracker.temporal.history.reading import moment
+from tracker.temporal.history.reading import moment, parsed
 from tracker.temporal.history.rounds import Round
 from tracker.temporal.payloads import json_of, stored_from_proto
 
@@ -195,6 +196,18 @@ class Projection:
         if isinstance(result, Payload):
             return self.stored(result, rule)
         return self.stored(result.payloads[0], rule) if result.payloads else None
+
+    def summary(self, event: HistoryEvent) -> str | None:
+        """The one line that workflow code gave a command for people, if it can name a step. One
+        that went through a codec is text like any other: only where the run's rule keeps text."""
+        if not event.HasField("user_metadata"):
+            return None
+        payload = event.user_metadata.summary
+        text = json_of(payload)
+        if text is None and keeps_text(self.rule):
+            text = own_json(self.clear, payload)
+        summary = parsed(text)
+        return summary if is_step_name(summary) else None
 
     def failure(self, failure: FailureProto, rule: PayloadRule) -> Failure:
         """A failure as far as the rule lets it be told."""

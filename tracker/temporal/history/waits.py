@@ -13,12 +13,10 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request
 
 from tracker.core.events import StepScheduled, StepStarted
-from tracker.core.headers import is_step_name
 from tracker.core.ids import event_key
-from tracker.core.payloads import keeps_text
 from tracker.core.status import StepKind, StepStatus
-from tracker.temporal.history.reading import moment, parsed
-from tracker.temporal.history.state import OpenStep, Projection, own_json
+from tracker.temporal.history.reading import moment
+from tracker.temporal.history.state import OpenStep, Projection
 
 TIMER = "timer"
 """Type of every timer, and the name of one that the workflow gave no summary."""
@@ -32,9 +30,8 @@ def _timer_started(projection: Projection, event: HistoryEvent) -> None:
     if projection.backoffs and _is_backoff(projection, length):
         return  # Part of its local activity, which is one step.
     started_at = moment(event.event_time)
-    opened = projection.open_step(
-        event.event_id, StepKind.TIMER, event_key(event.event_id), _name(projection, event), TIMER
-    )
+    key, name = event_key(event.event_id), projection.summary(event) or TIMER
+    opened = projection.open_step(event.event_id, StepKind.TIMER, key, name, TIMER)
     fires_at = (started_at + length).isoformat()
     projection.events.append(
         StepStarted(
@@ -55,13 +52,6 @@ def _is_backoff(projection: Projection, length: timedelta) -> bool:
             projection.backoffs.remove(backoff)
             return True
     return False
-
-
-def _name(projection: Projection, event: HistoryEvent) -> str:
-    if not event.HasField("user_metadata") or not keeps_text(projection.rule):
-        return TIMER
-    summary = parsed(own_json(projection.clear, event.user_metadata.summary))
-    return summary if is_step_name(summary) else TIMER
 
 
 def _timer_fired(projection: Projection, event: HistoryEvent) -> None:
