@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncSession as SaAsyncSession
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -45,7 +45,7 @@ async def store(database: str) -> AsyncIterator[Database]:
 
 
 def start(connection: Any, **options: Any) -> UUID:
-    given = {"ref_type": "order", "ref_id": "o-1"} | options
+    given: dict[str, Any] = {"ref_type": "order", "ref_id": "o-1"} | options
     return start_in_transaction(connection, ENCODER, "OrderFulfilment", Order("o-1"), **given)
 
 
@@ -60,7 +60,7 @@ def by_psycopg(dsn: str) -> Iterator[Any]:
 
 @contextmanager
 def by_psycopg_with_dict_rows(dsn: str) -> Iterator[Any]:
-    with psycopg.connect(dsn, row_factory=dict_row) as connection:
+    with psycopg.Connection[DictRow].connect(dsn, row_factory=dict_row) as connection:
         yield connection
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,8 +15,7 @@ from pydantic import SecretStr
 from api.main import create_app
 from api.settings import ApiSettings
 from tracker.embedded.ports import free_port
-
-Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+from tracker.embedded.postgres import EmbeddedPostgres
 
 
 @asynccontextmanager
@@ -48,6 +48,21 @@ async def api(settings: ApiSettings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API, with auth off."""
     async with served(create_app(settings)) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+async def shared_api(
+    postgres_server: EmbeddedPostgres, migrated_template: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """One API on an empty database for all tests of a module that leave nothing behind."""
+    name = f"test_{uuid4().hex[:12]}"
+    postgres_server.create_database(name, template=migrated_template)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{free_port()}")
+        monkeypatch.setenv("TEMPORAL_NAMESPACE", "default")
+        async with served(create_app(api_settings(postgres_server.dsn(name)))) as client:
+            yield client
+    postgres_server.drop_database(name)
 
 
 def api_settings(database: str, **given: Any) -> ApiSettings:

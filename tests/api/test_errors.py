@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 
@@ -14,6 +14,7 @@ from api.main import create_app
 from api.settings import ApiSettings
 from tests.api.conftest import api_settings, served
 from tests.proxy import TcpProxy
+from tests.waiting import eventually
 from tracker.core.ids import new_id
 from tracker.errors import TrackerError
 from tracker.models.wire import ErrorBody
@@ -49,7 +50,7 @@ HOSTILE: list[tuple[str, str]] = [
     ("/v1/runs?metadata.k=%00", "metadata.k.0"),
     ("/v1/runs?metadata.k=" + "x" * 257, "metadata.k.0"),
     ("/v1/runs?started_after=yesterday", "started_after"),
-    ("/v1/runs?started_after=2026-01-01T00:00:00", ""),
+    ("/v1/runs?started_after=2026-01-01T00:00:00", "started_after"),
     ("/v1/runs?started_after=1e400", "started_after"),
     ("/v1/runs?order=sideways", "order"),
     ("/v1/runs/not-a-uuid", "run_id"),
@@ -70,12 +71,12 @@ HOSTILE: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("path", "field"), HOSTILE, ids=[path[:60] for path, _ in HOSTILE])
 async def test_a_wrong_request_names_its_field(
-    api: httpx.AsyncClient, path: str, field: str
+    shared_api: httpx.AsyncClient, path: str, field: str
 ) -> None:
-    error = body_of(await api.get(path), 422)
+    error = body_of(await shared_api.get(path), 422)
     assert (error.error, error.error_class) == ("invalid_request", "invalid")
     assert error.details["field"] == field
-    assert error.message.startswith(f"{field}: " if "problems" in error.details else "")
+    assert field in error.message
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,8 @@ async def test_a_wrong_request_names_its_field(
         "/v1/refs/%7Bschema%7D/%25s",
     ],
 )
-async def test_odd_requests_that_are_right(api: httpx.AsyncClient, path: str) -> None:
-    answer = await api.get(path)
+async def test_odd_requests_that_are_right(shared_api: httpx.AsyncClient, path: str) -> None:
+    answer = await shared_api.get(path)
     assert answer.status_code == 200, answer.text
     assert answer.json()["runs"] == []
 
@@ -133,22 +134,22 @@ START_BODIES: list[tuple[bytes, str]] = [
     ("body", "field"), START_BODIES, ids=[str(b[:50]) for b, _ in START_BODIES]
 )
 async def test_a_wrong_body_names_its_field(
-    api: httpx.AsyncClient, body: bytes, field: str
+    shared_api: httpx.AsyncClient, body: bytes, field: str
 ) -> None:
     headers = {"Content-Type": "application/json"}
-    error = body_of(await api.post("/v1/runs", content=body, headers=headers), 422)
+    error = body_of(await shared_api.post("/v1/runs", content=body, headers=headers), 422)
     assert (error.error, error.details["field"]) == ("invalid_request", field)
 
 
-async def test_what_is_not_json_is_refused(api: httpx.AsyncClient) -> None:
-    error = body_of(await api.post("/v1/runs", content=b"workflow_type=A"), 422)
+async def test_what_is_not_json_is_refused(shared_api: httpx.AsyncClient) -> None:
+    error = body_of(await shared_api.post("/v1/runs", content=b"workflow_type=A"), 422)
     assert error.error == "invalid_request"
 
 
-async def test_unknown_routes_and_methods(api: httpx.AsyncClient) -> None:
-    assert body_of(await api.get("/v2/runs"), 404).error == "not_found"
-    assert body_of(await api.get("/v1/runs/"), 404).error == "not_found"
-    answer = await api.delete("/v1/workflows")
+async def test_unknown_routes_and_methods(shared_api: httpx.AsyncClient) -> None:
+    assert body_of(await shared_api.get("/v2/runs"), 404).error == "not_found"
+    assert body_of(await shared_api.get("/v1/runs/"), 404).error == "not_found"
+    answer = await shared_api.delete("/v1/workflows")
     assert body_of(answer, 405).error == "method_not_allowed"
     assert answer.headers["Allow"] == "GET"
 
@@ -211,33 +212,40 @@ class TestUnexpected:
 
 
 class TestRequestIds:
-    async def test_the_callers_own_is_kept(self, api: httpx.AsyncClient) -> None:
-        answer = await api.get("/healthz", headers={"X-Request-Id": "abc-123"})
+    async def test_the_callers_own_is_kept(self, shared_api: httpx.AsyncClient) -> None:
+        answer = await shared_api.get("/healthz", headers={"X-Request-Id": "abc-123"})
         assert answer.headers["X-Request-Id"] == "abc-123"
 
     @pytest.mark.parametrize("given", [b"", b"a b", b"x" * 129, b"\xff", b"a\x7f"])
-    async def test_others_are_replaced(self, api: httpx.AsyncClient, given: bytes) -> None:
-        answer = await api.get("/healthz", headers={b"X-Request-Id": given})
+    async def test_others_are_replaced(self, shared_api: httpx.AsyncClient, given: bytes) -> None:
+        answer = await shared_api.get("/healthz", headers={b"X-Request-Id": given})
         assert len(answer.headers["X-Request-Id"]) == 32
 
 
 class TestAway:
     async def test_postgres(self, database: str) -> None:
-        parts = psycopg.conninfo.conninfo_to_dict(database)
-        async with TcpProxy.to(str(parts["host"]), int(str(parts["port"]))) as proxy:
-            dsn = psycopg.conninfo.make_conninfo(database, port=proxy.port)
-            settings = api_settings(dsn, auth="off")
-            async with served(create_app(settings)) as api:
-                assert (await api.get("/readyz")).status_code == 200
-                await proxy.stop()
-                for path in ("/v1/runs", f"/v1/runs/{new_id()}", "/readyz"):
-                    answer = await api.get(path)
-                    error = body_of(answer, 503)
-                    assert (error.error, error.error_class) == ("database_unavailable", "transient")
-                    assert answer.headers["Retry-After"] == "1"
-                    assert parts["password"] not in answer.text
-                assert (await api.get("/healthz")).status_code == 200
-                assert "flowtrail_outbox_size NaN" in (await api.get("/metrics")).text
+        server = urlsplit(database)
+        assert server.port is not None
+        assert server.password is not None
+        async with (
+            TcpProxy(server.port) as proxy,
+            served(create_app(api_settings(proxy.redirect(database)))) as api,
+        ):
+            assert (await api.get("/readyz")).status_code == 200
+            proxy.reset()
+            for path in ("/v1/runs", f"/v1/runs/{new_id()}", "/readyz"):
+                answer = await api.get(path)
+                error = body_of(answer, 503)
+                assert (error.error, error.error_class) == ("database_unavailable", "transient")
+                assert answer.headers["Retry-After"] == "1"
+                assert server.password not in answer.text
+            assert (await api.get("/healthz")).status_code == 200
+            assert "flowtrail_outbox_size NaN" in (await api.get("/metrics")).text
+            proxy.pass_on()
+            await eventually(lambda: self._ready(api))
+
+    async def _ready(self, api: httpx.AsyncClient) -> bool:
+        return (await api.get("/readyz")).status_code == 200
 
     async def test_an_unmigrated_database(self, empty_database: str) -> None:
         async with served(create_app(api_settings(empty_database))) as api:

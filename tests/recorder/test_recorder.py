@@ -200,10 +200,18 @@ async def test_an_event_that_cannot_be_expressed_is_dropped_alone(
     database: str, tmp_path: Path
 ) -> None:
     async with recording(options(database, tmp_path)) as recorder:
-        recorder.record(ARun().started(metadata={"n": object()}))
+        recorder.record(replace(ARun().closed(), status=cast("Any", object())))
         recorder.record(ARun().started())
         await eventually(has_runs(database, 1))
         await eventually(lambda: recorder.counters.poisoned == 1)
+
+
+async def test_an_odd_metadata_value_costs_only_itself(database: str, tmp_path: Path) -> None:
+    odd = {"object": object(), "big": 2**70, "nul": "a\x00b", "nan": float("nan"), "fine": 1}
+    async with recording(options(database, tmp_path)) as recorder:
+        recorder.record(ARun().started(metadata=odd))
+    (row,) = await rows(database, "run")
+    assert row["metadata"] == {"fine": 1}
 
 
 async def test_a_duplicate_flush_changes_nothing(database: str, tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import nexusrpc
-from temporalio import activity, nexus, workflow
+from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.workflow import ParentClosePolicy
@@ -345,51 +344,6 @@ class TaskFailureWorkflow:
         return "mended"
 
 
-@nexusrpc.service
-class Prices:
-    """A Nexus service."""
-
-    quote: nexusrpc.Operation[str, str]
-    survey: nexusrpc.Operation[str, str]
-
-
-@nexusrpc.handler.service_handler(service=Prices)
-class PricesHandler:
-    """Answers at once, or by a workflow."""
-
-    @nexusrpc.handler.sync_operation
-    async def quote(self, _context: nexusrpc.handler.StartOperationContext, what: str) -> str:
-        if what == "nothing":
-            raise nexusrpc.OperationError("no price", state=nexusrpc.OperationErrorState.FAILED)
-        return f"{what}: 1"
-
-    @nexus.workflow_run_operation
-    async def survey(
-        self, context: nexus.WorkflowRunOperationContext, what: str
-    ) -> nexus.WorkflowHandle[str]:
-        return await context.start_workflow(
-            FateWorkflow.run, what, id=f"survey-{context.request_id}"
-        )
-
-
-@workflow.defn
-class NexusWorkflow:
-    """One operation of each kind."""
-
-    @workflow.run
-    async def run(self, endpoint: str) -> list[str]:
-        prices = workflow.create_nexus_client(service=Prices, endpoint=endpoint)
-        told = [
-            await prices.execute_operation(Prices.quote, "tea"),
-            await prices.execute_operation(Prices.survey, "complete"),
-        ]
-        try:
-            await prices.execute_operation(Prices.quote, "nothing")
-        except Exception as error:
-            told.append(type(error).__name__)
-        return told
-
-
 ACTIVITIES = [charge, refuse, hang, nap]
 WORKFLOWS = [
     ChargeWorkflow,
@@ -397,7 +351,6 @@ WORKFLOWS = [
     FateWorkflow,
     LocalWorkflow,
     MemoWorkflow,
-    NexusWorkflow,
     ParentWorkflow,
     RefuseWorkflow,
     ReleasedWorkflow,

@@ -18,7 +18,8 @@ from tests.temporal.record_histories import (
     told,
 )
 from tracker.core.fold import fold
-from tracker.temporal.history.coverage import HANDLERS, IGNORED, STARTED
+from tracker.temporal.history.coverage import HANDLERS, IGNORED
+from tracker.temporal.history.runs import STARTED
 
 
 @pytest.mark.parametrize("path", histories(), ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.nexus.v1 import EndpointSpec, EndpointTarget
 from temporalio.api.operatorservice.v1 import CreateNexusEndpointRequest
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
@@ -16,11 +17,13 @@ from temporalio.client import Client
 from temporalio.common import RetryPolicy
 
 from tests.temporal import history_workflows as flows
+from tests.temporal.history_nexus import NexusWorkflow, PricesHandler
 from tests.temporal.history_workflows import Timeouts
-from tests.temporal.projected import events_of, rows_of
+from tests.temporal.projected import events_of, rows, rows_of
 from tests.temporal.running import finished, start, until_event, worker
 from tests.waiting import eventually
 from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
+from tracker.errors import InvalidRequest
 
 SUFFICES = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=10))
 
@@ -306,8 +309,13 @@ async def test_nexus_operations(temporal_client: Client, queue: str) -> None:
             )
         )
     )
-    async with worker(temporal_client, queue, nexus_service_handlers=[flows.PricesHandler()]):
-        handle = await start(temporal_client, queue, flows.NexusWorkflow.run, endpoint)
+    async with worker(
+        temporal_client,
+        queue,
+        workflows=[NexusWorkflow, flows.FateWorkflow],
+        nexus_service_handlers=[PricesHandler()],
+    ):
+        handle = await start(temporal_client, queue, NexusWorkflow.run, endpoint)
         rows = await rows_of(await finished(handle))
     at_once, by_workflow, failed = rows.steps(StepKind.NEXUS_OPERATION)
     assert (at_once["name"], at_once["type"]) == ("quote", "Prices/quote")
@@ -348,3 +356,9 @@ async def test_a_reset_run_has_the_steps_before_the_point_too(
     assert [s["name"] for s in rows.steps(StepKind.SIGNAL)] == ["release"]
     [update] = rows.steps(StepKind.UPDATE)
     assert (update["step_key"], update["status"]) == ("first", "completed")
+
+
+def test_a_history_begins_with_its_start() -> None:
+    for events in ([], [HistoryEvent(event_type=EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED)]):
+        with pytest.raises(InvalidRequest, match="WORKFLOW_EXECUTION_STARTED"):
+            rows(events, workflow_id="w", run_key=uuid4())

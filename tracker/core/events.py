@@ -121,9 +121,14 @@ class RunTaskFailed(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMetadataSet(RunEvent):
-    """`run.metadata_set`: the whole metadata after a change."""
+    """`run.metadata_set`: the whole metadata after a change.
+
+    Attributes:
+        ordinal: Which change of this workflow instance it is: one task may make several.
+    """
 
     metadata: Mapping[str, Any]
+    ordinal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

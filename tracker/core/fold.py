@@ -36,9 +36,8 @@ from tracker.core.events import (
 )
 from tracker.core.ids import Ref, attempt_id, payload_id
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table, merge_into
-from tracker.core.payloads import StoredPayload
+from tracker.core.payloads import StoredPayload, is_recordable, recordable
 from tracker.core.status import (
-    HISTORY_AUTHORITY,
     AttemptOutcome,
     Engine,
     OutcomeRank,
@@ -46,6 +45,7 @@ from tracker.core.status import (
     RunStatus,
     StepRank,
     StepStatus,
+    metadata_version,
     run_version,
     step_version,
 )
@@ -121,7 +121,7 @@ def _(event: RunStarted, batch: Batch) -> None:
         "build_id": event.build_id,
     }
     if event.metadata is not None:
-        row |= {"metadata_version": 0, "metadata": dict(event.metadata)}
+        row |= {"metadata_version": 0, "metadata": recordable(event.metadata)}
     batch.add(RUN, row)
     run = event.run
     seen = WorkflowTypeSeen(
@@ -161,8 +161,11 @@ def _(event: RunTaskFailed, batch: Batch) -> None:
 
 @_apply.register
 def _(event: RunMetadataSet, batch: Batch) -> None:
-    version = event.history_length | (HISTORY_AUTHORITY if event.from_history else 0)
-    row = _seen_running(event) | {"metadata_version": version, "metadata": dict(event.metadata)}
+    version = metadata_version(event.history_length, event.ordinal, from_history=event.from_history)
+    row = _seen_running(event) | {
+        "metadata_version": version,
+        "metadata": recordable(event.metadata),
+    }
     batch.add(RUN, row)
 
 
@@ -191,7 +194,7 @@ def _(event: StepScheduled, batch: Batch) -> None:
         "task_queue": event.task_queue,
         "max_attempts": event.max_attempts or None,
         "input_id": batch.keep(event.step.id, "input", event.input, event.scheduled_at),
-        "detail": None if event.detail is None else dict(event.detail),
+        "detail": None if event.detail is None else recordable(event.detail),
         "event_id": event.event_id,
         "status_version": step_version(StepRank.SCHEDULED, 0),
         "status": StepStatus.SCHEDULED,
@@ -206,7 +209,7 @@ def _(event: StepStarted, batch: Batch) -> None:
         "started_at": event.started_at,
         "last_started_at": event.started_at,
         "input_id": batch.keep(event.step.id, "input", event.input, event.started_at),
-        "detail": None if event.detail is None else dict(event.detail),
+        "detail": None if event.detail is None else recordable(event.detail),
         "event_id": event.event_id,
         "status_version": step_version(StepRank.STARTED, 0),
         "status": StepStatus.STARTED,
@@ -219,7 +222,7 @@ def _(event: StepClosed, batch: Batch) -> None:
     version = step_version(StepRank.CLOSED, event.position, from_history=event.from_history)
     row = _step(event.step, event.type) | {
         "attempts": event.attempts,
-        "detail": None if event.detail is None else dict(event.detail),
+        "detail": None if event.detail is None else recordable(event.detail),
         "status_version": version,
         "status": event.status,
         "finished_at": event.finished_at,
@@ -233,7 +236,7 @@ def _(event: StepClosed, batch: Batch) -> None:
 def _(event: StepProgressed, batch: Batch) -> None:
     row = _step(event.step, None) | {
         "progress_at": event.at,
-        "progress": event.progress,
+        "progress": event.progress if is_recordable(event.progress) else None,
         "status_version": step_version(StepRank.SCHEDULED, 0),
         "status": StepStatus.SCHEDULED,
     }
@@ -271,23 +274,29 @@ def _(event: AttemptStarted, batch: Batch) -> None:
 
 @_apply.register
 def _(event: AttemptEnded, batch: Batch) -> None:
+    attempt = event.attempt
+    if event.outcome is not AttemptOutcome.LOST:  # Nobody saw it end: it says nothing of its step.
+        batch.add(STEP, _step_after(event, batch))
+    batch.add(ATTEMPT, _attempt(attempt, attempt.step.id) | _outcome(event))
+
+
+def _step_after(event: AttemptEnded, batch: Batch) -> Row:
     attempt, closes = event.attempt, event.closes_step
     rank = StepRank.BACKING_OFF if closes is None else StepRank.CLOSED
     authority = event.from_history and closes is not None
-    step_row: Row = _step(attempt.step, None) | {
+    row: Row = _step(attempt.step, None) | {
         "started_at": attempt.started_at,
         "last_started_at": attempt.started_at,
         "attempts": attempt.number,
         "status_version": step_version(rank, attempt.position, from_history=authority),
         "status": StepStatus.SCHEDULED if closes is None else closes,
         "finished_at": None if closes is None else event.finished_at,
-        "next_retry_at": event.next_retry_at,
+        "next_retry_at": event.next_retry_at if closes is None else None,
         **_error(event.error),
     }
-    step_id: UUID = step_row["id"]
-    step_row["output_id"] = batch.keep(step_id, "output", event.output, attempt.started_at)
-    batch.add(STEP, step_row)
-    batch.add(ATTEMPT, _attempt(attempt, step_id) | _outcome(event))
+    if closes is StepStatus.COMPLETED:
+        row["output_id"] = batch.keep(row["id"], "output", event.output, attempt.started_at)
+    return row
 
 
 @_apply.register
@@ -298,14 +307,17 @@ def _(event: WorkflowTypeSeen, batch: Batch) -> None:
         batch.workflow_types[key] = event
 
 
+_MAY_BE_RETRIED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
+
+
 def _outcome(event: AttemptEnded) -> Row:
     rank = OutcomeRank.HISTORY if event.from_history else OutcomeRank.REPORTED
     return {
         "outcome_version": OutcomeRank.LOST if event.outcome is AttemptOutcome.LOST else rank,
         "outcome": event.outcome,
         "finished_at": event.finished_at,
-        "next_retry_at": event.next_retry_at,
-        "annotations": None if event.annotations is None else dict(event.annotations),
+        "next_retry_at": event.next_retry_at if event.outcome in _MAY_BE_RETRIED else None,
+        "annotations": None if event.annotations is None else recordable(event.annotations),
         **_error(event.error),
         "error_stack": None if event.error is None else event.error.stack,
     }

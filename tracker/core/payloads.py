@@ -170,6 +170,23 @@ def fits_jsonb(encoded: bytes) -> bool:
         return False
 
 
+def recordable(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The entries of a JSON object that a jsonb column takes. Others are left out: one odd value
+    costs itself and not the facts beside it."""
+    kept = {str(key): value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if is_recordable({key: value})}
+
+
+def is_recordable(value: Any) -> bool:
+    """Whether a JSON value fits a jsonb column and the batch that carries it there, which holds
+    integers of 64 bits."""
+    try:
+        encoded = json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return fits_jsonb(encoded) and not _LONG_INTEGER.search(encoded)
+
+
 JSON = "json/plain"
 
 NESTING_MAX = 200
@@ -177,6 +194,7 @@ NESTING_MAX = 200
 when they write it out again, and Python's own parser where its stack ends."""
 
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|[eE][+-]?\d{4}|\d{1000}")
+_LONG_INTEGER = re.compile(rb"\d{19}")
 _HUGE_NUMBER = re.compile(rb"[eE][+-]?\d{5}|\d{1000}")
 
 

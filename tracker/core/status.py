@@ -138,6 +138,19 @@ def run_version(rank: RunRank, history_length: int, *, from_history: bool = Fals
     return _version(history_length, rank, from_history)
 
 
+def metadata_version(history_length: int, ordinal: int, *, from_history: bool = False) -> int:
+    """Version of a run's metadata.
+
+    Args:
+        history_length: Events in the run's history at the change.
+        ordinal: Number of the change within its workflow instance, which tells apart those of one
+            task.
+        from_history: Whether history says so.
+    """
+    position = (history_length << 16) | min(ordinal, 0xFFFF)
+    return (HISTORY_AUTHORITY if from_history else 0) | position
+
+
 def step_version(rank: StepRank, position: int, *, from_history: bool = False) -> int:
     """Version of a step's status: its latest attempt speaks, and history outranks live claims.
 

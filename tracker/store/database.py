@@ -68,8 +68,8 @@ class DatabaseOptions:
         }
 
     def qualified(self, sql: str) -> LiteralString:
-        """SQL with `{schema}` filled in; the schema is a checked identifier, hence safe."""
-        return cast("LiteralString", sql.replace("{schema}", self.schema))
+        """SQL with `{schema}` filled in: a checked identifier, and quoted, for it may be a keyword."""
+        return cast("LiteralString", sql.replace("{schema}", f'"{self.schema}"'))
 
 
 class Database:

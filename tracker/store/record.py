@@ -72,7 +72,7 @@ def statement(schema: str) -> LiteralString:
     """The SQL that `execute` runs for a schema; its parameter is `$1`, for a raw cursor."""
     upserts = ",\n".join(_upsert(table) for table in (RUN, STEP, ATTEMPT))
     sql = f"WITH given AS MATERIALIZED (SELECT $1::jsonb AS j),\n{upserts},\n{_SATELLITES}"
-    return cast("LiteralString", sql.replace("{schema}", schema))
+    return cast("LiteralString", sql.replace("{schema}", f'"{schema}"'))
 
 
 def _sorted(rows: dict[UUID, Row]) -> list[Row]:

@@ -31,6 +31,7 @@ from tracker.core.headers import Header
 from tracker.core.ids import activity_key, local_activity_key
 from tracker.core.payloads import PayloadRule, Treatment, fits_jsonb, keeps_text
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
+from tracker.temporal.deadlines import Expiry, expiry
 from tracker.temporal.failures import failure_from_exception
 from tracker.temporal.scope import WorkerScope
 from tracker.temporal.tracing import trace_id
@@ -58,6 +59,7 @@ class AttemptRecord:
     attempt: AttemptIdentity
     rule: PayloadRule
     began: float
+    _last_heartbeat: datetime | None = None
     _progress: Any = None
     _progress_sent: float = 0.0
     _progress_waits: bool = False
@@ -112,12 +114,11 @@ class AttemptRecord:
 
     def _started(self, input: ExecuteActivityInput) -> None:
         info, policy = self.info, self.info.retry_policy
-        asked_at = _asked_at(self.header) if info.is_local else info.scheduled_time
         self.scope.record(
             AttemptStarted(
                 attempt=self.attempt,
                 type=info.activity_type,
-                scheduled_at=asked_at,
+                scheduled_at=self._asked_at,
                 attempt_scheduled_at=None if info.is_local else info.current_attempt_scheduled_time,
                 task_queue=info.task_queue,
                 max_attempts=policy.maximum_attempts if policy else None,
@@ -131,6 +132,7 @@ class AttemptRecord:
     def progressed(self, details: Sequence[Any]) -> None:
         """Note a heartbeat; recorded at most once a `PROGRESS_INTERVAL`."""
         try:
+            self._last_heartbeat = self._now()
             self._progress, self._progress_waits = list(details), True
             now = time.monotonic()
             if now - self._progress_sent >= PROGRESS_INTERVAL:
@@ -173,6 +175,10 @@ class AttemptRecord:
     ) -> None:
         if self._progress_waits:
             self._send_progress()
+        expired, kept = self._expired(), _kept(annotations, self.rule)
+        if expired is not None:
+            self.scope.record(self._timed_out(expired, kept))
+            return
         finished_at = self._now()
         delay = self._next_delay(outcome, error, finished_at)
         closes = self._closes(outcome, delay)
@@ -186,11 +192,31 @@ class AttemptRecord:
                 closes_step=closes,
                 next_retry_at=None if delay is None else finished_at + delay,
                 output=self.scope.stored_output(result, self.rule) if error is None else None,
-                error=None
-                if told is None
-                else failure_from_exception(told, keeps_text(self.rule)),
-                annotations=_kept(annotations, self.rule),
+                error=None if told is None else failure_from_exception(told, keeps_text(self.rule)),
+                annotations=kept,
             )
+        )
+
+    def _expired(self) -> Expiry | None:
+        return expiry(
+            self.info,
+            asked_at=self._asked_at,
+            started_at=self.attempt.started_at,
+            last_heartbeat=self._last_heartbeat,
+            now=self._now(),
+        )
+
+    def _timed_out(self, expired: Expiry, annotations: Mapping[str, Any] | None) -> AttemptEnded:
+        """The worker was late: the server has given up the attempt, whatever came of it."""
+        delay = retry_delay(self.info, None, expired.at)
+        return AttemptEnded(
+            attempt=self.attempt,
+            outcome=AttemptOutcome.TIMED_OUT,
+            finished_at=expired.at,
+            closes_step=StepStatus.TIMED_OUT if delay is None else None,
+            next_retry_at=None if delay is None else expired.at + delay,
+            error=expired.failure(keep_text=keeps_text(self.rule)),
+            annotations=annotations,
         )
 
     def _next_delay(
@@ -226,6 +252,11 @@ class AttemptRecord:
             shown = json.loads(encoded)
         self.scope.record(StepProgressed(step=self.attempt.step, at=self._now(), progress=shown))
 
+    @property
+    def _asked_at(self) -> datetime:
+        asked_at = _asked_at(self.header) if self.info.is_local else None
+        return asked_at or self.info.scheduled_time
+
     def _now(self) -> datetime:
         return self.attempt.started_at + timedelta(seconds=time.monotonic() - self.began)
 
@@ -238,7 +269,7 @@ class AttemptRecord:
         if self.info.heartbeat_timeout:
             limits.append(self.info.heartbeat_timeout.total_seconds())
         if self.info.schedule_to_close_timeout:
-            waited = (self.attempt.started_at - self.info.scheduled_time).total_seconds()
+            waited = (self.attempt.started_at - self._asked_at).total_seconds()
             limits.append(self.info.schedule_to_close_timeout.total_seconds() - waited - used)
         return min(limits) / 4
 

@@ -50,6 +50,7 @@ class RunFacts:
         self._carried: tuple[object, Carried] | None = None
         self._run_id: UUID | None = None
         self._resumed = False
+        self._changes = 0
 
     def tell(self, fact: Callable[[WorkerScope, RunIdentity], None], what: str) -> None:
         """Run a reporting function unless this is a replay or the run is not tracked; what it
@@ -199,9 +200,14 @@ class RunFacts:
         """`tracker.workflow.set_metadata` changed the run's metadata."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            if keeps_text(self._rule_of(scope, run)):
-                length = _length()
-                scope.record(RunMetadataSet(run=run, history_length=length, metadata=metadata))
+            if not keeps_text(self._rule_of(scope, run)):
+                return
+            self._changes += 1
+            scope.record(
+                RunMetadataSet(
+                    run=run, history_length=_length(), ordinal=self._changes, metadata=metadata
+                )
+            )
 
         self.tell(fact, "run.metadata_set")
 

@@ -32,9 +32,6 @@ HANDLERS: Mapping[int, Handler] = {
     **waits.HANDLERS,
 }
 
-STARTED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
-"""Always the first event; read apart from the others, since it makes the projection."""
-
 _OUTCOME_TELLS = "a request; what came of it is an event of its own"
 _OTHER_RUN = "concerns another run, in whose history it is a signal or a cancellation"
 _NO_FIELD = "changes nothing that the tables hold"

@@ -15,10 +15,9 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from tracker.core.events import RunProjected, TrackerEvent
 from tracker.core.payloads import PayloadPolicy
-from tracker.errors import InvalidRequest
 from tracker.temporal.history.activities import OpenActivity, tell_asked
 from tracker.temporal.history.closes import close_open_steps
-from tracker.temporal.history.coverage import HANDLERS, STARTED
+from tracker.temporal.history.coverage import HANDLERS
 from tracker.temporal.history.local_activities import tell_local_activities
 from tracker.temporal.history.operations import tell_unstarted_children
 from tracker.temporal.history.runs import RefRules, begin, metadata_verdict, started
@@ -36,7 +35,7 @@ def project(
     clear: Clear | None = None,
     ref_rules: RefRules | None = None,
 ) -> list[TrackerEvent]:
-    """Tell all that a run's history says.
+    """Tell all that a run's history says, as tracker events whose order means nothing.
 
     Args:
         history: From its first event on, in order; complete up to some event.
@@ -46,21 +45,14 @@ def project(
         clear: Gives payloads as they were before the codec (`clear_payloads`); None without codec.
         ref_rules: Derives the ref of a run whose memo has none.
 
-    Returns:
-        Tracker events whose order means nothing.
-
     Raises:
         InvalidRequest: If the history does not begin with the run's start.
     """
-    if not history or history[0].event_type != STARTED:
-        raise InvalidRequest(
-            "expected a history from its first event on, WORKFLOW_EXECUTION_STARTED"
-        )
     projection = begin(
-        history[0],
+        history,
+        run_key,
         namespace=namespace,
         workflow_id=workflow_id,
-        run_key=run_key,
         policy=policy,
         clear=clear,
         ref_rules=ref_rules,
@@ -69,22 +61,20 @@ def project(
         handle = HANDLERS.get(event.event_type)
         if handle is not None:
             handle(projection, event)
-    _tell_rest(projection, history)
-    projection.events.append(
-        RunProjected(
-            run=projection.run,
-            history_length=history[-1].event_id,
-            projected_at=projected_at,
-            from_history=True,
-        )
-    )
+    _tell_rest(projection, history, projected_at)
     return projection.events
 
 
-def _tell_rest(projection: Projection, history: Sequence[HistoryEvent]) -> None:
+def _tell_rest(
+    projection: Projection, history: Sequence[HistoryEvent], projected_at: datetime
+) -> None:
     """What can be told only when all events are known."""
-    events, closed = projection.events, projection.closed
+    events, closed, run = projection.events, projection.closed, projection.run
+    length = history[-1].event_id
     events.append(started(projection, history[0]))
+    events.append(
+        RunProjected(run=run, history_length=length, projected_at=projected_at, from_history=True)
+    )
     tell_local_activities(projection, history)
     for opened in projection.open_steps.values():
         if isinstance(opened, OpenActivity):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from tracker.core.events import (
 from tracker.core.ids import Ref
 from tracker.core.memo import MEMO_FIELD, Carried, read_memo
 from tracker.core.payloads import PayloadPolicy, StoredPayload, keeps_text
+from tracker.errors import InvalidRequest
 from tracker.temporal.failures import timeout_type
 from tracker.temporal.history.reading import enum_word, moment, parsed, run_key_of
 from tracker.temporal.history.state import (
@@ -51,17 +52,26 @@ class RunStart:
 RefRules = Callable[[RunStart], Ref | None]
 
 
+STARTED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+"""Always the first event; read apart from the others, since it makes the projection."""
+
+
 def begin(
-    event: HistoryEvent,
+    history: Sequence[HistoryEvent],
+    run_key: UUID,
     *,
     namespace: str,
     workflow_id: str,
-    run_key: UUID,
     policy: PayloadPolicy,
     clear: Clear | None,
     ref_rules: RefRules | None,
 ) -> Projection:
-    """Start reading at the event `WORKFLOW_EXECUTION_STARTED`."""
+    """Read the run's start; see `projection.project`."""
+    if not history or history[0].event_type != STARTED:
+        raise InvalidRequest(
+            "expected a history that begins with WORKFLOW_EXECUTION_STARTED, its first event"
+        )
+    event = history[0]
     attributes = event.workflow_execution_started_event_attributes
     carried = _carried(attributes.memo.fields, clear) or Carried()
     start = _Start(event, attributes, carried, namespace, workflow_id, run_key)
