@@ -26,6 +26,7 @@ router = APIRouter(tags=["health"])
 
 DATABASE_WITHIN = 2.0
 TEMPORAL_WITHIN = 1.0
+SCRAPE_WITHIN = 1.0
 
 
 @router.get("/healthz", operation_id="health", summary="Whether the process is up")
@@ -67,8 +68,9 @@ async def ready(services: TheServices) -> Any:
 async def metrics(services: TheServices, _: Reader) -> Response:
     """In Prometheus' text format. Without the database, all but the outbox."""
     try:
-        size = float(await outbox_size(services.database, services.namespace))
-    except TrackerError:
+        async with asyncio.timeout(SCRAPE_WITHIN):
+            size = float(await outbox_size(services.database, services.namespace))
+    except (TrackerError, TimeoutError):
         size = nan
     services.metrics.outbox.set(size)
     return Response(

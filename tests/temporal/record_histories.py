@@ -23,7 +23,7 @@ from temporalio.client import Client, WorkflowHistory
 from tests.temporal import history_workflows as flows
 from tests.temporal.history_workflows import Timeouts
 from tests.temporal.projected import FULL, NOW, Projected
-from tests.temporal.running import Handle, finished, start, until_event, worker
+from tests.temporal.running import Handle, finished, start, until_handled, worker
 from tracker.core.events import TrackerEvent
 from tracker.core.fold import fold
 from tracker.core.ids import Ref
@@ -50,14 +50,14 @@ async def timed_out_activity(client: Client) -> Handle:
 
 async def terminated(client: Client) -> Handle:
     handle = await start(client, QUEUE, flows.WaitWorkflow.run)
-    await until_event(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    await until_handled(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
     await handle.terminate(reason="enough")
     return handle
 
 
 async def canceled(client: Client) -> Handle:
     handle = await start(client, QUEUE, flows.WaitWorkflow.run)
-    await until_event(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    await until_handled(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
     await handle.cancel()
     return handle
 

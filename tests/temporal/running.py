@@ -56,3 +56,14 @@ async def until_event(handle: Handle, kind: EventType.ValueType) -> None:
         return any(event.event_type == kind for event in await events_of(handle))
 
     await eventually(seen)
+
+
+async def until_handled(handle: Handle, kind: EventType.ValueType) -> None:
+    """Wait until the history has an event of that kind, and workflow code has run after it."""
+
+    async def seen() -> bool:
+        kinds = [event.event_type for event in await events_of(handle)]
+        after = kinds[kinds.index(kind) :] if kind in kinds else []
+        return EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in after
+
+    await eventually(seen)

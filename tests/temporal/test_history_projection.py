@@ -20,7 +20,7 @@ from tests.temporal import history_workflows as flows
 from tests.temporal.history_nexus import NexusWorkflow, PricesHandler
 from tests.temporal.history_workflows import Timeouts
 from tests.temporal.projected import events_of, rows, rows_of
-from tests.temporal.running import finished, start, until_event, worker
+from tests.temporal.running import finished, start, until_event, until_handled, worker
 from tests.waiting import eventually
 from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
 from tracker.errors import InvalidRequest
@@ -112,9 +112,7 @@ async def test_timeouts(
 
 @pytest.mark.usefixtures("running")
 async def test_no_time_for_another_try(temporal_client: Client, queue: str) -> None:
-    timeouts = Timeouts(
-        schedule_to_close=0.4, activity="charge", args=[1, 99], initial_interval=0.3
-    )
+    timeouts = Timeouts(schedule_to_close=5, activity="charge", args=[1, 99], initial_interval=10)
     handle = await start(temporal_client, queue, flows.TimeoutWorkflow.run, timeouts)
     step = (await rows_of(await finished(handle))).step(StepKind.ACTIVITY)
     assert (step["status"], step["error_type"]) == (StepStatus.FAILED, "CardDeclined")
@@ -126,7 +124,7 @@ async def test_a_terminated_run_closes_what_it_left_open(
     temporal_client: Client, queue: str
 ) -> None:
     handle = await start(temporal_client, queue, flows.WaitWorkflow.run)
-    await until_event(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    await until_handled(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
     await handle.terminate(reason="enough")
     rows = await rows_of(handle)
     assert rows.run["status"] == RunStatus.TERMINATED
@@ -143,7 +141,7 @@ async def test_an_open_run_claims_nothing_about_open_steps(
     temporal_client: Client, queue: str
 ) -> None:
     handle = await start(temporal_client, queue, flows.WaitWorkflow.run)
-    await until_event(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    await until_handled(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
     rows = await rows_of(handle)
     assert rows.run["status"] == RunStatus.RUNNING
     steps = list(rows.batch.steps.values())
@@ -159,7 +157,7 @@ async def test_an_open_run_claims_nothing_about_open_steps(
 @pytest.mark.usefixtures("running")
 async def test_canceling(temporal_client: Client, queue: str) -> None:
     handle = await start(temporal_client, queue, flows.WaitWorkflow.run)
-    await until_event(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    await until_handled(handle, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
     await handle.cancel()
     rows = await rows_of(await finished(handle))
     assert (rows.run["status"], rows.run["error_type"]) == (RunStatus.CANCELED, None)
@@ -354,6 +352,9 @@ async def test_a_reset_run_has_the_steps_before_the_point_too(
     assert rows.run.get("task_failure_type") is None
     assert rows.run["status"] == RunStatus.COMPLETED
     assert [s["name"] for s in rows.steps(StepKind.SIGNAL)] == ["release"]
+    # A reset copies what came after its point as requests that wait again.
+    kinds = {event.event_type for event in await events_of(copy)}
+    assert EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED in kinds
     [update] = rows.steps(StepKind.UPDATE)
     assert (update["step_key"], update["status"]) == ("first", "completed")
 

@@ -444,11 +444,11 @@ class RunFilter(Page):
     started_after: AwareDatetime | None = Field(
         default=None, description="At this moment or later."
     )
-    started_before: AwareDatetime | None = Field(default=None, description="Before this moment.")
+    started_before: AwareDatetime | None = Field(default=None, description="Before then.")
     finished_after: AwareDatetime | None = Field(
         default=None, description="At this moment or later."
     )
-    finished_before: AwareDatetime | None = Field(default=None, description="Before this moment.")
+    finished_before: AwareDatetime | None = Field(default=None, description="Before then.")
     order: Literal["newest", "oldest"] = "newest"
 
     @model_validator(mode="after")

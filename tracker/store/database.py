@@ -89,6 +89,9 @@ class Database:
             min_size=1,
             max_size=max_connections,
             timeout=options.connect_timeout,
+            # After that the next caller makes it try anew. Left to itself it would back off for
+            # minutes, and go on refusing that long after the database is back.
+            reconnect_timeout=options.connect_timeout,
             open=False,
             check=AsyncConnectionPool[AsyncConnection].check_connection,
         )

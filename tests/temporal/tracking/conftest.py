@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,15 @@ def tracking_database(postgres_server: EmbeddedPostgres, migrated_template: str)
 
 @pytest.fixture
 def tracked(
-    temporal_client: Client, tracking_database: str, tmp_path: Path, heard: list[TrackerEvent]
-) -> Tracked:
-    """A tracked client in a fresh namespace."""
-    return Tracked(temporal_client, tracking_database, tmp_path / "spill", heard)
+    temporal_client: Client,
+    tracking_database: str,
+    tmp_path: Path,
+    heard: list[TrackerEvent],
+    caplog: pytest.LogCaptureFixture,
+) -> Iterator[Tracked]:
+    """A tracked client in a fresh namespace; fails the test if the tracker itself had trouble."""
+    tracked = Tracked(temporal_client, tracking_database, tmp_path / "spill", heard)
+    yield tracked
+    records = [record for phase in ("setup", "call") for record in caplog.get_records(phase)]
+    trouble = [r for r in records if r.name.startswith("tracker") and r.levelno >= logging.WARNING]
+    assert tracked.expects_trouble or not trouble, [r.getMessage() for r in trouble]

@@ -52,14 +52,14 @@ class TimingOut:
     """Waits at a gate under one of the timeouts."""
 
     @workflow.run
-    async def run(self, timeout: str, attempts: int) -> int:
-        seconds = {timeout: timedelta(milliseconds=300)}
-        return await workflow.execute_activity_method(
-            Gates.wait_at_gate,
-            attempts > 1,
-            start_to_close_timeout=seconds.get("start_to_close"),
-            schedule_to_close_timeout=seconds.get("schedule_to_close", SOON),
-            heartbeat_timeout=seconds.get("heartbeat"),
+    async def run(self, kind: str, attempts: int, where: str = "wait_at_gate") -> int | None:
+        limits = {kind: timedelta(milliseconds=300)}
+        return await workflow.execute_activity(
+            where,
+            args=[attempts > 1] if where == "wait_at_gate" else [],
+            start_to_close_timeout=limits.get("start_to_close"),
+            schedule_to_close_timeout=limits.get("schedule_to_close", SOON),
+            heartbeat_timeout=limits.get("heartbeat"),
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(milliseconds=20), maximum_attempts=attempts
             ),

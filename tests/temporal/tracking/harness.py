@@ -82,12 +82,14 @@ class Tracked:
     Attributes:
         connection: A client without the plugin, in the namespace.
         heard: Events that the recorders of this process took in.
+        expects_trouble: Whether warnings and errors of the tracker belong to the test.
     """
 
     connection: Client
     dsn: str
     spill_dir: Path
     heard: list[TrackerEvent]
+    expects_trouble: bool = False
     queue: str = field(default_factory=lambda: f"queue-{uuid.uuid4().hex[:8]}")
 
     @property

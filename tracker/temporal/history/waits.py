@@ -105,6 +105,7 @@ def _update_accepted(projection: Projection, event: HistoryEvent) -> None:
     request = attributes.accepted_request
     admitted = projection.updates.get(attributes.protocol_instance_id)
     opened = None if admitted is None else projection.open_steps.pop(admitted, None)
+    is_new = opened is None
     if opened is None:
         opened = _open_update(projection, event, request)
     projection.open_steps[event.event_id] = opened
@@ -114,7 +115,7 @@ def _update_accepted(projection: Projection, event: HistoryEvent) -> None:
             type=opened.type,
             # Workflow time, by which its handler dates itself.
             started_at=projection.task.started_at,
-            input=projection.stored(request.input.args, opened.rule),
+            input=projection.stored(request.input.args, opened.rule) if is_new else None,
             event_id=event.event_id,
             from_history=True,
         )
