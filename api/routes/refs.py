@@ -10,6 +10,7 @@ from api.deps import Reader, TheServices
 from api.errors import READS, declared
 from api.parameters import documented, from_query
 from tracker.core.ids import Ref
+from tracker.errors import NotFound
 from tracker.models.wire import Page, RefOverview
 from tracker.store import workflows
 
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/v1/refs", tags=["refs"])
     "/{ref_type}/{ref_id:path}",
     operation_id="runs_by_ref",
     summary="Everything of one business object",
-    responses=declared(*READS),
+    responses=declared(NotFound, *READS),
     openapi_extra=documented(Page),
 )
 async def runs_by_ref(

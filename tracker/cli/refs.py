@@ -107,7 +107,10 @@ async def _apply(rules: tuple[RefRule, ...], namespace: str) -> Counter[str]:
 def _rules(path: Path) -> tuple[RefRule, ...]:
     rules = load_rules(path)
     if not rules:
-        raise ConfigurationError(f"{path} has no [[refs]] tables; docs tell how to write them")
+        raise ConfigurationError(
+            f"{path} has no [[refs]] tables; each needs ref_type and one of workflow_id, input and "
+            "search_attribute"
+        )
     return rules
 
 

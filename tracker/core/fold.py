@@ -115,7 +115,7 @@ def _(event: RunEvent, batch: Batch) -> None:
 def _(event: RunStarted, batch: Batch) -> None:
     row = _seen_running(event)
     row |= {
-        "input_id": batch.keep(event.run.id, "input", event.input, event.run.started_at),
+        **_input(event.run.id, event, event.run.started_at, batch),
         "worker_version": None if event.worker_identity is None else event.history_length,
         "worker_identity": event.worker_identity,
         "build_id": event.build_id,
@@ -193,7 +193,7 @@ def _(event: StepScheduled, batch: Batch) -> None:
         "scheduled_at": event.scheduled_at,
         "task_queue": event.task_queue,
         "max_attempts": event.max_attempts or None,
-        "input_id": batch.keep(event.step.id, "input", event.input, event.scheduled_at),
+        **_input(event.step.id, event, event.scheduled_at, batch),
         "detail": None if event.detail is None else recordable(event.detail),
         "event_id": event.event_id,
         "status_version": step_version(StepRank.SCHEDULED, 0),
@@ -208,7 +208,7 @@ def _(event: StepStarted, batch: Batch) -> None:
         "scheduled_at": event.scheduled_at,
         "started_at": event.started_at,
         "last_started_at": event.started_at,
-        "input_id": batch.keep(event.step.id, "input", event.input, event.started_at),
+        **_input(event.step.id, event, event.started_at, batch),
         "detail": None if event.detail is None else recordable(event.detail),
         "event_id": event.event_id,
         "status_version": step_version(StepRank.STARTED, 0),
@@ -256,9 +256,8 @@ def _(event: AttemptStarted, batch: Batch) -> None:
         "status_version": step_version(StepRank.STARTED, attempt.position),
         "status": StepStatus.STARTED,
     }
-    asked_at = event.scheduled_at or attempt.started_at
     step_id: UUID = step_row["id"]
-    step_row["input_id"] = batch.keep(step_id, "input", event.input, asked_at)
+    step_row |= _input(step_id, event, event.scheduled_at or attempt.started_at, batch)
     batch.add(STEP, step_row)
     row = _attempt(attempt, step_id) | {
         "scheduled_at": event.attempt_scheduled_at,
@@ -321,6 +320,17 @@ def _outcome(event: AttemptEnded) -> Row:
         **_error(event.error),
         "error_stack": None if event.error is None else event.error.stack,
     }
+
+
+def _input(
+    owner: UUID,
+    event: RunStarted | StepScheduled | StepStarted | AttemptStarted,
+    moment: datetime,
+    batch: Batch,
+) -> Row:
+    """The input as its source has it: a worker's types may drop or coerce what history keeps."""
+    key = batch.keep(owner, "input", event.input, moment)
+    return {} if key is None else {"input_version": int(event.from_history), "input_id": key}
 
 
 def _seen_running(event: RunEvent) -> Row:

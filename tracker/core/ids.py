@@ -102,10 +102,12 @@ def payload_id(owner: UUID, role: str, digest: bytes, moment: datetime) -> UUID:
         owner: The run or step that it belongs to.
         role: `input` or `output`.
         digest: SHA-256 of the encoded value.
-        moment: Server time that every source knows; its month is the payload's partition.
+        moment: Server time of the value; its month is the payload's partition. Cut to the hour: a
+            worker and history may date the same value a little apart.
     """
     entropy = _entropy("payload", str(owner), role, digest.hex())
-    return _v7(micros(moment) // 1000, entropy)
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return _v7(micros(hour) // 1000, entropy)
 
 
 def activity_key(activity_id: str, scheduled_at: datetime) -> str:

@@ -76,7 +76,7 @@ RUN = Table(
         *_columns(Rule.FIRST, "text", "namespace", "engine", "workflow_type", "workflow_id"),
         *_columns(Rule.FIRST, "text", "task_queue", "parent_workflow_id", "cron_schedule"),
         *_columns(Rule.FIRST, "uuid", "run_key", "first_run_key", "parent_run_key"),
-        *_columns(Rule.FIRST, "uuid", "root_run_key", "continued_from", "input_id"),
+        *_columns(Rule.FIRST, "uuid", "root_run_key", "continued_from"),
         *_columns(Rule.FIRST, "integer", "attempt"),
         *_columns(Rule.FIRST, "timestamptz", "ordered_at", "accepted_at"),
         *_columns(Rule.MIN, "timestamptz", "started_at"),
@@ -93,6 +93,7 @@ RUN = Table(
             error_message="text",
             error_stack="text",
         ),
+        *_group("input_version", "smallint", input_id="uuid"),
         *_group("metadata_version", "bigint", metadata="jsonb"),
         *_group("worker_version", "bigint", worker_identity="text", build_id="text"),
         *_group(
@@ -112,7 +113,7 @@ STEP = Table(
     (
         Column("id", "uuid", Rule.KEY),
         *_columns(Rule.FIRST, "text", "namespace", "kind", "step_key", "name", "type"),
-        *_columns(Rule.FIRST, "uuid", "run_key", "input_id"),
+        *_columns(Rule.FIRST, "uuid", "run_key"),
         *_columns(Rule.FIRST, "text", "task_queue"),
         *_columns(Rule.FIRST, "integer", "max_attempts", "event_id"),
         *_columns(Rule.FIRST, "jsonb", "detail"),
@@ -129,6 +130,7 @@ STEP = Table(
             error_type="text",
             error_message="text",
         ),
+        *_group("input_version", "smallint", input_id="uuid"),
         *_group("progress_at", "timestamptz", progress="jsonb"),
     ),
 )
@@ -138,7 +140,6 @@ ATTEMPT = Table(
     (
         Column("id", "uuid", Rule.KEY),
         *_columns(Rule.FIRST, "uuid", "step_id"),
-        *_columns(Rule.FIRST, "integer", "number"),
         *_columns(Rule.FIRST, "timestamptz", "scheduled_at"),
         # Of a local activity, history knows the end and states it as "at the latest then".
         *_columns(Rule.MIN, "timestamptz", "started_at"),
@@ -147,6 +148,8 @@ ATTEMPT = Table(
         *_group(
             "outcome_version",
             "integer",
+            # A reset restarts the worker's count, not that of history.
+            number="integer",
             outcome="text",
             finished_at="timestamptz",
             next_retry_at="timestamptz",

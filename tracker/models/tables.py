@@ -134,6 +134,7 @@ class RunRow(TrackerRow, table=True):
     finished_at: OptionalMoment
     paused_at: OptionalMoment
     input_id: UUID | None
+    input_version: int | None
     output_id: UUID | None
     error_type: OptionalStr
     error_message: OptionalStr
@@ -233,6 +234,7 @@ class StepRow(TrackerRow, table=True):
     finished_at: OptionalMoment
     next_retry_at: OptionalMoment
     input_id: UUID | None
+    input_version: int | None
     output_id: UUID | None
     error_type: OptionalStr
     error_message: OptionalStr

@@ -165,6 +165,8 @@ def _document(start: AcceptedStart, lease: float, in_transaction: bool) -> str:
         "lease": lease,
         "in_transaction": in_transaction,
         "input_id": input_id,
+        # The bytes that Temporal is given are those that history will have.
+        "input_version": 1 if input_id is not None else None,
         "input": None if start.input is None else _payload(input_id, start.input),
     }
     if start.ref is not None:

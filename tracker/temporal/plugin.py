@@ -169,6 +169,7 @@ class TrackerPlugin(SimplePlugin):
             build_id=_build_id(given),
             policy=self._payloads.resolved(has_codec=converter.payload_codec is not None),
             payload_converter=converter.payload_converter,
+            has_codec=converter.payload_codec is not None,
             selection=self._selection,
             ref_rules=self._ref_rules,
         )

@@ -28,19 +28,25 @@ CALL_SECONDS = 5.0
 """What one call gets unless its caller knows better; a local one takes milliseconds."""
 
 
+class NoAnswer(TemporalUnavailable):
+    """Temporal, or the worker that it asked for us, did not answer in time; what was asked may have
+    been done."""
+
+
 @asynccontextmanager
 async def bounded_call(seconds: float = CALL_SECONDS) -> AsyncGenerator[None]:
     """Bound what happens inside, and turn "cannot connect" and "no answer" into one error.
 
     Raises:
-        TemporalUnavailable: Temporal cannot be reached, or time is up.
+        NoAnswer: Time is up.
+        TemporalUnavailable: Temporal cannot be reached.
         RPCError: What Temporal answered, as it is.
     """
     try:
         async with asyncio.timeout(seconds):
             yield
     except (TimeoutError, RPCTimeoutOrCancelledError) as error:
-        raise unavailable(f"no answer within {seconds:g} s") from error
+        raise NoAnswer(f"no answer within {seconds:g} s; try again") from error
     except RuntimeError as error:
         if not str(error).startswith(_LAZY_CONNECT_FAILED):
             raise

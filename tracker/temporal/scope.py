@@ -17,7 +17,7 @@ from temporalio.converter import PayloadConverter
 
 from tracker.core.events import TrackerEvent
 from tracker.core.ids import Ref
-from tracker.core.payloads import PayloadPolicy, PayloadRule, StoredPayload
+from tracker.core.payloads import PayloadPolicy, PayloadRule, StoredPayload, Treatment
 from tracker.recorder.recorder import Recorder
 from tracker.temporal.payloads import stored_input_from_values, stored_output_from_value
 
@@ -61,6 +61,7 @@ class WorkerScope:
     build_id: str | None
     policy: PayloadPolicy
     payload_converter: PayloadConverter
+    has_codec: bool = False
     selection: Selection = field(default_factory=Selection)
     ref_rules: RefRules | None = None
     recorder: Recorder | None = None
@@ -77,11 +78,19 @@ class WorkerScope:
 
     def stored_input(self, values: Sequence[Any], rule: PayloadRule) -> StoredPayload | None:
         """An argument list in the form in which it is stored."""
+        if self._digests_are_of_encoded(rule):
+            return None
         return stored_input_from_values(values, self.payload_converter, rule, self.policy.limit)
 
     def stored_output(self, value: Any, rule: PayloadRule) -> StoredPayload | None:
         """A result in the form in which it is stored."""
+        if self._digests_are_of_encoded(rule):
+            return None
         return stored_output_from_value(value, self.payload_converter, rule, self.policy.limit)
+
+    def _digests_are_of_encoded(self, rule: PayloadRule) -> bool:
+        # History digests what the codec made, which a worker never sees.
+        return self.has_codec and rule.treatment is Treatment.DIGEST
 
     def failed(self, what: str) -> None:
         """Note that tracking itself failed, once per worker; the workflow goes on unharmed."""

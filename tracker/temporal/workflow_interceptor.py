@@ -100,19 +100,23 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
     def __init__(self, next: WorkflowOutboundInterceptor, facts: RunFacts) -> None:
         super().__init__(next)
         self._facts = facts
-        self._local_activities = 0
+        self._activities = 0
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         """Give the activity's worker what it cannot know."""
+        self._count(input)
         input.headers = _with_header(input.headers, self._header())
         return self.next.start_activity(input)
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
         """Number local activities, in replay too: the ordinal is their identity."""
-        self._local_activities += 1
+        self._count(input)
+        header = self._header()
         header = replace(
-            self._header(),
-            ordinal=self._local_activities,
+            header,
+            # History has no header of a local activity; it knows the name by the summary.
+            step=header.step or input.summary,
+            ordinal=self._activities,
             asked_at=micros(workflow.now()),
             asked_clock=time.monotonic(),
         )
@@ -137,6 +141,12 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
             if carried:
                 input.memo = {**input.memo, MEMO_FIELD: carried}
         self.next.continue_as_new(input)
+
+    def _count(self, input: StartActivityInput | StartLocalActivityInput) -> None:
+        # As the SDK draws its sequence numbers, which is all that history has of a local activity:
+        # one count for both kinds, and none for a call that it refuses for want of a timeout.
+        if input.start_to_close_timeout or input.schedule_to_close_timeout:
+            self._activities += 1
 
     def _header(self) -> Header:
         carried, pending = self._facts.carried(), pending_step()

@@ -18,17 +18,18 @@ accepted AS MATERIALIZED (
     FROM given, jsonb_to_record(j) AS x(
         id uuid, namespace text, engine text, workflow_type text, workflow_id text,
         task_queue text, ref_type text, ref_id text, ref_version integer, input_id uuid,
-        metadata jsonb, metadata_version bigint, status text, status_version bigint,
+        input_version smallint, metadata jsonb, metadata_version bigint, status text, status_version bigint,
         request text, on_conflict text, lease double precision, in_transaction boolean)
     WHERE j->>'idempotency_key' IS NULL OR EXISTS (SELECT FROM claimed)
 ),
 run_row AS (
     INSERT INTO {schema}.run (
         id, namespace, engine, workflow_type, workflow_id, task_queue, ref_type, ref_id,
-        ref_version, input_id, metadata, metadata_version, status, status_version,
+        ref_version, input_id, input_version, metadata, metadata_version, status, status_version,
         ordered_at, accepted_at)
     SELECT id, namespace, engine, workflow_type, workflow_id, task_queue, ref_type, ref_id,
-           ref_version, input_id, metadata, metadata_version, status, status_version, at, at
+           ref_version, input_id, input_version, metadata, metadata_version, status,
+           status_version, at, at
     FROM accepted
     RETURNING *
 ),
