@@ -1,19 +1,23 @@
-"""The documents tell the truth: links, files, commands, settings, statuses, error codes, columns and
-every query of docs/sql.md are compared with the code, or run."""
+"""The documents tell the truth: links, files, commands, routes, settings, statuses, error codes and
+columns are compared with the code; queries and examples are run."""
 
 from __future__ import annotations
 
+import ast
 import re
 from enum import StrEnum
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-import click
 import pytest
 import typer
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings
+from typer.core import TyperGroup
 
 from api.errors import STATUSES
+from api.main import create_app
 from api.settings import ApiSettings
 from tests.documents import pages as md
 from tests.documents.arrows import (
@@ -23,12 +27,15 @@ from tests.documents.arrows import (
     statements_about_a_step,
 )
 from tests.documents.sample_rows import write_sample
+from tests.testing.workflows import Order, charge, reserve
 from tracker.cli.app import build_app
 from tracker.cli.settings import CliSettings
 from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
 from tracker.embedded import ownership, process
 from tracker.errors import TrackerError
 from tracker.store.database import Database, DatabaseOptions
+from tracker.temporal.refs import tracked_ref
+from tracker.testing.environment import TrackedEnvironment
 from workers.settings import WorkerSettings
 
 PAGES = md.pages()
@@ -72,10 +79,10 @@ def test_every_command_and_option_exists(page: Path) -> None:
         _check_call(program, line.split())
 
 
-def _check_call(command: click.Command, words: list[str]) -> None:
+def _check_call(command: Any, words: list[str]) -> None:
     used = ["flowtrail"]
     for word in words:
-        if isinstance(command, click.Group) and not word.startswith("-"):
+        if isinstance(command, TyperGroup) and not word.startswith("-"):
             found = command.commands.get(word)
             assert found is not None, f"{' '.join(used)} has no command {word}"
             command = found
@@ -84,6 +91,57 @@ def _check_call(command: click.Command, words: list[str]) -> None:
             known = {name for parameter in command.params for name in parameter.opts}
             option = word.partition("=")[0]
             assert option in known | {"--help"}, f"{' '.join(used)} has no option {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_route_exists(page: Path) -> None:
+    described = create_app(ApiSettings(database_url=SecretStr(""))).openapi()["paths"]
+    for method, path in md.requests(page.read_text()):
+        fitting = [known for known in described if _template(known).match(path)]
+        methods = {name.upper() for known in fitting for name in described[known]}
+        assert method in methods, f"there is no {method} {path}"
+
+
+def _template(path: str) -> re.Pattern[str]:
+    """What fits a path of the OpenAPI document; ref ids may hold slashes."""
+    pattern = re.sub(r"\{ref_id\}", ".+", path)
+    return re.compile(re.sub(r"\{\w+\}", "[^/]+", pattern) + r"\Z")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_python_example_compiles(page: Path) -> None:
+    for block in md.blocks(page.read_text(), "python"):
+        _compiled(block)
+
+
+async def test_the_readme_starts_in_a_transaction(database: str) -> None:
+    (block,) = [b for b in _readme_examples() if "start_in_transaction(" in b]
+    async with Database(DatabaseOptions(database)) as tracker, tracker.connection() as connection:
+        await connection.execute("CREATE TABLE orders (id text PRIMARY KEY)")
+        exec(_compiled(block.replace("postgresql://localhost/flowtrail", database)), {})
+        cursor = await connection.execute("SELECT status, ref_type, ref_id FROM flowtrail.run")
+        found = await cursor.fetchall()
+    assert found == [{"status": "accepted", "ref_type": "order", "ref_id": "o-123"}]
+
+
+async def test_the_test_in_the_readme_passes(flowtrail: TrackedEnvironment) -> None:
+    (block,) = [b for b in _readme_examples() if "async def test_" in b]
+    scope: dict[str, Any] = {
+        "Order": Order,
+        "reserve": reserve,
+        "charge": charge,
+        "tracked_ref": tracked_ref,
+    }
+    exec(_compiled(block), scope)
+    await scope["test_an_order_is_charged"](flowtrail)
+
+
+def _readme_examples() -> list[str]:
+    return md.blocks(md.read("README.md"), "python")
+
+
+def _compiled(block: str) -> CodeType:
+    return compile(block, "example", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_every_make_target_exists() -> None:
@@ -125,6 +183,8 @@ def _settings(settings: type[BaseSettings]) -> dict[str, str]:
 def _written(default: Any) -> str:
     if default is None or default == ():
         return "-"
+    if isinstance(default, float):
+        return f"{default:g}"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
@@ -207,7 +267,9 @@ async def test_the_sql_page_has_every_column(database: str) -> None:
         # Their pages leave out what the view of the same name has already told.
         of_view = told[f"v_{table}s"]
         told[table] |= {n: t for n, t in stored[table].items() if of_view.get(n) == t}
-    assert told == stored
+    assert told.keys() == stored.keys()
+    for relation, columns in stored.items():
+        assert told[relation] == columns, relation
 
 
 _CATALOG = """

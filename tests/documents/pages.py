@@ -67,6 +67,18 @@ def commands(text: str) -> Iterator[str]:
         yield from _COMMAND.findall(code)
 
 
+def requests(text: str) -> Iterator[tuple[str, str]]:
+    """(method, path) wherever our API is spoken of: `GET /v1/runs`, and calls of curl."""
+    for code in codes(text):
+        if found := re.match(r"(GET|POST) (/[\w/{}.-]*)", code):
+            yield found[1], found[2]
+    for block in blocks(text, "sh"):
+        for call in re.findall(r"curl (?:[^\n]|\n(?! *curl))*", block):
+            path = re.search(r"localhost:8080(/[\w/.-]*)", call)
+            if path:
+                yield "POST" if " -d " in call else "GET", path[1]
+
+
 def section(text: str, heading: str) -> str:
     """A heading's text, down to the next heading of its level or above."""
     bare = FENCE.sub("", text)

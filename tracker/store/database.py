@@ -1,13 +1,15 @@
 """Connections: how the library reaches Postgres, and how driver errors become ours.
 
-`pool` serves requests and may go through a transaction-mode pooler, so nothing here relies on
-session state or prepared statements that outlive a transaction. The recorder and listeners take a
-`dedicated` connection on the direct URL instead.
+`Database` serves requests and may go through a transaction-mode pooler, so nothing here relies on
+session state; statements are prepared only where no direct URL tells of a pooler. The recorder and
+listeners take a `dedicated` connection on the direct URL instead.
 """
 
 from __future__ import annotations
 
 import re
+import sys
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -83,9 +85,13 @@ class Database:
         self.options = options
         self._pool = AsyncConnectionPool[AsyncConnection](
             options.dsn,
-            connection_class=psycopg.AsyncConnection[DictRow],
+            connection_class=_PooledConnection,
             kwargs=options.connect_arguments()
-            | {"row_factory": dict_row, "prepare_threshold": None},
+            | {
+                "row_factory": dict_row,
+                # Only what asks for it by `prepare=True`, and never through a pooler.
+                "prepare_threshold": None if options.direct_dsn else sys.maxsize,
+            },
             min_size=1,
             max_size=max_connections,
             timeout=options.connect_timeout,
@@ -93,7 +99,7 @@ class Database:
             # minutes, and go on refusing that long after the database is back.
             reconnect_timeout=options.connect_timeout,
             open=False,
-            check=AsyncConnectionPool[AsyncConnection].check_connection,
+            check=_check_if_idle,
         )
 
     async def __aenter__(self) -> Database:
@@ -108,7 +114,10 @@ class Database:
         """A connection in autocommit mode; driver errors come out translated."""
         with translated():
             async with self._pool.connection() as connection:
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    cast("_PooledConnection", connection).used_at = time.monotonic()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
@@ -124,6 +133,20 @@ class Database:
     def sql(self, text: str) -> LiteralString:
         """SQL with `{schema}` filled in."""
         return self.options.qualified(text)
+
+
+TRUSTED_SECONDS = 0.5
+"""How long a connection that was just in use is taken for sound without asking it, which costs as
+much as a small query. One that broke meanwhile fails its next user, who is told to repeat."""
+
+
+class _PooledConnection(psycopg.AsyncConnection[DictRow]):
+    used_at = 0.0
+
+
+async def _check_if_idle(connection: AsyncConnection) -> None:
+    if time.monotonic() - cast("_PooledConnection", connection).used_at > TRUSTED_SECONDS:
+        await AsyncConnectionPool[AsyncConnection].check_connection(connection)
 
 
 _SHOWN = {"size": "pool_size", "available": "pool_available", "waiting": "requests_waiting"}

@@ -35,7 +35,7 @@ from tracker.store.audit import DONE, Action, record_action
 from tracker.store.database import Database
 from tracker.store.outbox import CancelDecision
 from tracker.store.run_detail import get_run
-from tracker.temporal.executions import describe
+from tracker.temporal.executions import Execution, describe
 from tracker.temporal.failures import failure_from_exception
 from tracker.temporal.rpc import CALL_SECONDS, NoAnswer, bounded_call, translate
 
@@ -121,8 +121,12 @@ class RunControl:
             async with self._reaching(run, closed_too=True):
                 result = await self._handle(run).query(name, args=args)
         except WorkflowQueryFailedError as error:
-            raise Conflict(
-                f"the workflow refused the query: {error.message}", query=name
+            raise Conflict(f"the query was refused: {error.message}", query=name) from error
+        except NoAnswer as error:
+            raise TransientError(
+                f"no worker of {run.workflow_type} answered the query within {self._seconds:g} s; "
+                "try again, and see whether one is running",
+                query=name,
             ) from error
         return CallAnswer(run_id=run.run_id, result=_jsonable(result))
 
@@ -178,6 +182,10 @@ class RunControl:
         return ControlAnswer(run_id=run.run_id, action=action, canceled_before_start=canceled)
 
     async def _request_cancel(self, run: RunRead, actor: str, reason: str | None) -> None:
+        # Of a run that has ended Temporal takes a cancel without a word.
+        known = await self._described(run)
+        if known is None or not known.is_open:
+            raise _ended(run, known)
         request = RequestCancelWorkflowExecutionRequest(
             namespace=run.namespace,
             workflow_execution=WorkflowExecution(
@@ -223,31 +231,24 @@ class RunControl:
         """Temporal says "not found" of runs that it forgot and of runs that have ended."""
         try:
             async with bounded_call(self._seconds):
-                known = await describe(
-                    self._client,
-                    run.workflow_id,
-                    str(run.temporal_run_id),
-                    seconds=self._seconds,
-                )
+                return _ended(run, await self._described(run))
         except (TemporalUnavailable, RPCError):
-            known = None
-        if known is None:
-            return NotFound(
-                f"Temporal does not know run {run.run_id} any more; the tables keep what was "
-                "recorded of it",
-                run_id=str(run.run_id),
-            )
-        return Conflict(f"run {run.run_id} has ended", run_id=str(run.run_id))
+            return _ended(run, None)
+
+    async def _described(self, run: RunRead) -> Execution | None:
+        run_id = str(run.temporal_run_id)
+        return await describe(self._client, run.workflow_id, run_id, seconds=self._seconds)
 
     @asynccontextmanager
     async def _audited(
         self, action: str, run: RunRead, actor: str, reason: str | None, **details: str
     ) -> AsyncGenerator[None]:
-        outcome, failure = DONE, {}
+        outcome = DONE
         try:
             yield
         except TrackerError as error:
-            outcome, failure = error.code, {"message": error.message}
+            # The code alone: a message may repeat what the payload policy keeps out of the tables.
+            outcome = error.code
             raise
         except BaseException as error:
             outcome = type(error).__name__
@@ -259,7 +260,7 @@ class RunControl:
                 run_id=run.run_id,
                 outcome=outcome,
                 reason=reason,
-                details=(details | failure) or None,
+                details=details or None,
             )
             await self._record(entry)
 
@@ -287,6 +288,16 @@ def _check_open(run: RunRead) -> None:
         run_id=str(run.run_id),
         status=run.status,
         continued_to=None if run.continued_to is None else str(run.continued_to),
+    )
+
+
+def _ended(run: RunRead, known: Execution | None) -> TrackerError:
+    """The error for a run that Temporal does not run any more."""
+    if known is not None:
+        return Conflict(f"run {run.run_id} has ended", run_id=str(run.run_id))
+    return NotFound(
+        f"Temporal does not know run {run.run_id} any more; the tables keep what was recorded",
+        run_id=str(run.run_id),
     )
 
 

@@ -18,11 +18,12 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.converter import DataConverter, WorkflowSerializationContext
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from tracker.core.events import RunIdentity
 from tracker.core.memo import MEMO_FIELD, Carried, read_memo
 from tracker.temporal.history.reading import moment, run_key_of
+from tracker.temporal.rpc import is_unknown_run
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Execution:
     @property
     def is_open(self) -> bool:
         """Whether it runs, paused or not."""
-        return self.info.status in _OPEN
+        return is_open(self.info)
 
     def carries(self, run_id: UUID) -> bool:
         """Whether it, or an earlier run of its chain, is the one that we accepted under this id."""
@@ -83,6 +84,11 @@ class Execution:
         )
 
 
+def is_open(info: WorkflowExecutionInfo) -> bool:
+    """Whether a run is open, paused or not."""
+    return info.status in _OPEN
+
+
 async def describe(
     client: Client, workflow_id: str, run_id: str = "", *, seconds: float
 ) -> Execution | None:
@@ -103,7 +109,7 @@ async def describe(
             request, retry=False, timeout=timedelta(seconds=seconds)
         )
     except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
+        if is_unknown_run(error):
             return None
         raise
     return await _execution(client, answer.workflow_execution_info)

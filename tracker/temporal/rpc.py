@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.client import RPCTimeoutOrCancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -53,16 +54,6 @@ async def bounded_call(seconds: float = CALL_SECONDS) -> AsyncGenerator[None]:
         raise unavailable(str(error)) from error
 
 
-@asynccontextmanager
-async def translated_call(seconds: float = CALL_SECONDS) -> AsyncGenerator[None]:
-    """`bounded_call` whose every RPC error comes out as one of ours."""
-    async with bounded_call(seconds):
-        try:
-            yield
-        except RPCError as error:
-            raise translate(error) from error
-
-
 def translate(error: RPCError) -> TrackerError:
     """Our error for what Temporal answered."""
     if is_too_large(error):
@@ -81,6 +72,14 @@ def is_too_large(error: RPCError) -> bool:
     if error.status is RPCStatusCode.RESOURCE_EXHAUSTED:
         return "larger than max" in error.message
     return error.status is RPCStatusCode.INVALID_ARGUMENT and "size exceeds limit" in error.message
+
+
+def is_unknown_run(error: RPCError) -> bool:
+    """Whether Temporal says that it has no such run; of a namespace that it does not know it says
+    nothing about runs."""
+    if error.status is not RPCStatusCode.NOT_FOUND:
+        return False
+    return not any(d.Is(NamespaceNotFoundFailure.DESCRIPTOR) for d in error.grpc_status.details)
 
 
 def unavailable(cause: str) -> TemporalUnavailable:

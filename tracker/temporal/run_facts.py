@@ -8,12 +8,13 @@ refuse the task that made it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
+from temporalio.common import RawValue
 from temporalio.exceptions import FailureError, TimeoutError, is_cancelled_exception
 
 from tracker.core.events import (
@@ -48,6 +49,7 @@ class RunFacts:
         self._identity: RunIdentity | None = None
         self._rule: PayloadRule | None = None
         self._carried: tuple[object, Carried] | None = None
+        self._start_memo = dict(workflow.info().raw_memo)
         self._run_id: UUID | None = None
         self._resumed = False
         self._changes = 0
@@ -75,6 +77,21 @@ class RunFacts:
         if self._carried is None or self._carried[0] is not payload:
             self._carried = (payload, _decoded() if payload is not None else Carried())
         return self._carried[1]
+
+    def carries_changes(self) -> bool:
+        """Whether the workflow changed what its memo says."""
+        now = workflow.info().raw_memo.get(MEMO_FIELD)
+        return now is not self._start_memo.get(MEMO_FIELD)
+
+    def memo_at_start(self) -> Mapping[str, RawValue] | None:
+        """The memo that the run was started with; None if the user's converter cannot write it as
+        it was read."""
+        memo = {name: RawValue(payload) for name, payload in self._start_memo.items()}
+        try:
+            workflow.payload_converter().to_payloads([*memo.values()])
+        except Exception:  # It would fail the workflow task again and again.
+            return None
+        return memo
 
     def run_id(self) -> UUID:
         """Our public id of the run."""
@@ -245,17 +262,17 @@ class RunFacts:
         """A child or an update ended."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            rule = scope.policy.rule_for(run.workflow_type, step.name)
+            rule, status = scope.policy.rule_for(run.workflow_type, step.name), _step_status(error)
+            # A cancellation is no failure, and history tells none.
+            told = None if status is StepStatus.CANCELED else error
             scope.record(
                 StepClosed(
                     step=step,
                     type=type_,
-                    status=_step_status(error),
+                    status=status,
                     finished_at=workflow.now(),
                     output=scope.stored_output(result, rule) if error is None else None,
-                    error=None
-                    if error is None
-                    else failure_from_exception(error, keeps_text(rule)),
+                    error=None if told is None else failure_from_exception(told, keeps_text(rule)),
                     detail=detail,
                 )
             )

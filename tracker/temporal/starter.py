@@ -66,6 +66,8 @@ class TemporalStarter:
         except TemporalUnavailable as error:
             return Retry(error)
         except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:  # Not even the namespace.
+                return None
             return Retry(unavailable(f"{error.status.name}: {error.message}"))
 
     async def cancel(self, start: LeasedStart, run_key: UUID) -> Retry | None:

@@ -135,11 +135,16 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
         return handle
 
     def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
-        """Keep the carrier where the workflow gives the next run a memo of its own."""
-        if input.memo is not None and MEMO_FIELD not in input.memo:
-            carried = replace(self._facts.carried(), id=None, workflow_id=None).to_memo()
-            if carried:
+        """Keep the carrier: of a memo the next run gets what the workflow names, else what stood at
+        the start of this run, in neither case what was changed meanwhile."""
+        carried = replace(self._facts.carried(), id=None, workflow_id=None).to_memo()
+        if input.memo:
+            if carried and MEMO_FIELD not in input.memo:
                 input.memo = {**input.memo, MEMO_FIELD: carried}
+        elif self._facts.carries_changes():
+            at_start = self._facts.memo_at_start()
+            if at_start is not None:
+                input.memo = {**at_start, MEMO_FIELD: carried}
         self.next.continue_as_new(input)
 
     def _count(self, input: StartActivityInput | StartLocalActivityInput) -> None:
