@@ -65,6 +65,10 @@ _SATELLITES = (
            namespace, workflow_type, ref_type, ref_id, ordered_at
     FROM flowtrail.run ORDER BY 1, 2, 3, 4, 5
     """,
+    """
+    INSERT INTO flowtrail.workflow_type (namespace, name, task_queue, registered_at)
+    SELECT DISTINCT 'default', workflow_type, 'nobody', now() FROM flowtrail.workflow
+    """,
 )
 
 

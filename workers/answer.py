@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.table import Table
 
-from tracker.models.wire import RefOverview, RunDetail
+from tracker.models.wire import ErrorInfo, RefOverview, RunDetail
 
 
 def print_answer(console: Console, overview: RefOverview, run: RunDetail) -> None:
@@ -30,7 +30,7 @@ def print_answer(console: Console, overview: RefOverview, run: RunDetail) -> Non
 def _steps(run: RunDetail) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for title in ("step", "status", "attempt", "outcome", "took", "error", "next try at"):
-        table.add_column(title, no_wrap=title != "error")
+        table.add_column(title, no_wrap=title != "error", overflow="fold")
     for step in run.steps:
         took = _took(step.started_at, step.finished_at)
         first = (step.name, step.status)
@@ -40,13 +40,18 @@ def _steps(run: RunDetail) -> Table:
                 str(attempt.number),
                 attempt.outcome,
                 _took(attempt.started_at, attempt.finished_at),
-                attempt.error.message if attempt.error else "",
+                _short(attempt.error),
                 f"{attempt.next_retry_at:%H:%M:%S.%f}"[:-4] if attempt.next_retry_at else "",
             )
             first = ("", "")
         if not step.attempts:
-            table.add_row(*first, "", "", took, step.error.message if step.error else "", "")
+            table.add_row(*first, "", "", took, _short(step.error), "")
     return table
+
+
+def _short(error: ErrorInfo | None) -> str:
+    text = (error.message or error.type) if error else ""
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _took(start: datetime | None, end: datetime | None) -> str:

@@ -39,7 +39,8 @@ JOB_WITHIN = 120.0
 STOP_WITHIN = 15.0
 """Seconds that a child gets to end before it is killed."""
 
-console = Console(highlight=False)
+# A pipe has no width; 80 columns would cut the table.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class DevFailed(Exception):

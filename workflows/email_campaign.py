@@ -85,7 +85,7 @@ async def _send(batch: Batch) -> BatchResult:
         name="send-emails",
         retry=SEND_RETRY,
         start_to_close_timeout=timedelta(minutes=10),
-        heartbeat_timeout=timedelta(seconds=30),
+        heartbeat_timeout=timedelta(seconds=10),
     )
 
 

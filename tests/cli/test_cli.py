@@ -12,7 +12,9 @@ from tests.cli.conftest import CommandLine
 from tests.client.scripted import NEXT, RUN, RUN_BODY, Script, failed, ok, result, started
 from tracker import __version__
 from tracker.cli import beside
+from tracker.cli.app import build_app
 from tracker.core.status import RunStatus
+from tracker.errors import ConfigurationError
 
 NOWHERE = "http://127.0.0.1:9"
 """Port 9 (discard) is served by nobody."""
@@ -36,6 +38,20 @@ def test_the_applications_commands_say_where_they_are_to_be_had(
     for name in beside.COMMANDS:
         complaint = cli.run(name, "--port", "1", code=2).stderr
         assert f"image flowtrail:{__version__}" in complaint
+
+
+def test_a_checkout_brings_the_applications_commands(cli: CommandLine) -> None:
+    assert "--port" in cli.run("api", "--help").stdout
+    assert "--once" in cli.run("dev", "--help").stdout
+    assert "worker" in cli.run("worker", "--help").stdout
+
+
+def test_another_package_in_the_applications_place_is_told(
+    cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "application_root", lambda: cli.folder)
+    with pytest.raises(ConfigurationError, match="another package"):
+        build_app()
 
 
 def test_a_malformed_setting_is_named(cli: CommandLine) -> None:

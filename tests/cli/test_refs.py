@@ -16,7 +16,7 @@ from tracker.core.fold import fold
 from tracker.core.ids import Ref
 from tracker.core.payloads import PayloadRule, StoredPayload, Treatment, store_json
 from tracker.store.database import DatabaseOptions, dedicated
-from tracker.store.record import encode, statement
+from tracker.store.record import write_batch
 
 RULES = """
 [[refs]]
@@ -55,8 +55,7 @@ def linked(run: RunIdentity, ref: Ref) -> RunRefAdded:
 def record(dsn: str, *events: TrackerEvent) -> None:
     async def write() -> None:
         async with dedicated(DatabaseOptions(dsn)) as connection:
-            batch = encode(fold(events)).decode()
-            await connection.execute(statement("flowtrail"), [batch])
+            await write_batch(connection, "flowtrail", fold(events))
 
     asyncio.run(write())
 

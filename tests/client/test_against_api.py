@@ -13,10 +13,9 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from api.serving import Server, server_config
 from api.settings import ApiSettings
+from tests.api.over_http import listening
 from tests.client.served_workflows import Checkout, Purchase, price_of
-from tests.waiting import eventually
 from tracker import errors
 from tracker.client import AsyncTrackerClient, TrackerClient
 from tracker.core.ids import Ref
@@ -25,6 +24,7 @@ from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.store import keys
 from tracker.store.database import Database, DatabaseOptions
 from tracker.temporal.plugin import TrackerPlugin
+from tracker.temporal.watcher import Watcher
 
 QUEUE = "checkout"
 
@@ -52,22 +52,17 @@ def _listed(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @pytest.fixture
-async def api_url(
+def api_url(
     database: str,
     temporal_server: EmbeddedTemporal,
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[str]:
+) -> Iterator[str]:
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_server.address)
     monkeypatch.setenv("TEMPORAL_NAMESPACE", namespace)
     monkeypatch.setenv("FLOWTRAIL_DATABASE_URL", database)
-    server = Server(server_config(ApiSettings(api_port=0)))  # pyright: ignore[reportCallIssue]
-    serving = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await serving
+    with listening(ApiSettings()) as url:  # pyright: ignore[reportCallIssue]
+        yield url
 
 
 @pytest.fixture
@@ -82,9 +77,11 @@ async def worker(temporal_client: Client, database: str, tmp_path: Path) -> Asyn
     plugin = TrackerPlugin(database, spill_dir=tmp_path)
     config = temporal_client.config(active_config=True)
     config["plugins"] = [plugin]
-    async with Worker(
+    tracked = Worker(
         Client(**config), task_queue=QUEUE, workflows=[Checkout], activities=[price_of]
-    ):
+    )
+    # The watcher tells what a run continued as: its worker does not know.
+    async with tracked, Watcher(temporal_client, DatabaseOptions(database)):
         yield
 
 

@@ -164,3 +164,19 @@ async def test_a_retry_after_inside_the_body_is_no_instruction(caller: Caller) -
     odd = httpx.Response(503, json=body | {"details": {"retry_after": "soon", "message": "x"}})
     await caller.call(Script(odd, ok(runs=[])), "list_runs")
     assert len(caller.time.slept) == 1
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    classes = [c for c in vars(errors).values() if isinstance(c, type)]
+    codes = [c.code for c in classes if issubclass(c, errors.TrackerError)]
+    assert len(set(codes)) == len(codes) > 20
+
+
+async def test_refinements_elsewhere_do_not_take_an_errors_place(caller: Caller) -> None:
+    class Refined(errors.TemporalUnavailable):
+        pass
+
+    answer = failed(503, Refined.code, "transient", **{"Retry-After": "99"})
+    with pytest.raises(errors.TemporalUnavailable) as caught:
+        await caller.call(Script(answer), "get_run", RUN)
+    assert type(caught.value) is errors.TemporalUnavailable

@@ -70,7 +70,7 @@ def commands(text: str) -> Iterator[str]:
 def requests(text: str) -> Iterator[tuple[str, str]]:
     """(method, path) wherever our API is spoken of: `GET /v1/runs`, and calls of curl."""
     for code in codes(text):
-        if found := re.match(r"(GET|POST) (/[\w/{}.-]*)", code):
+        if found := re.match(r"(GET|POST) (/[\w/{}<>.-]*)", code):
             yield found[1], found[2]
     for block in blocks(text, "sh"):
         for call in re.findall(r"curl (?:[^\n]|\n(?! *curl))*", block):

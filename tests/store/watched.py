@@ -38,9 +38,9 @@ class _Watched:
         self._connection = connection
         self._statements = statements
 
-    async def execute(self, query: Any, parameters: Any = None) -> Any:
+    async def execute(self, query: Any, parameters: Any = None, **how: Any) -> Any:
         self._statements.append((query, parameters))
-        return await self._connection.execute(query, parameters)
+        return await self._connection.execute(query, parameters, **how)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -89,10 +89,13 @@ KEPT = [
     b'{"a":1,"a":2}',
     b'"' + b"[{" * 500 + b'"',
     nested(NESTING_MAX),
+    # A UUID looks like a number with a large exponent, and an account number like a huge integer.
+    b'["01a1f8f7-13ab-7ab3-9d6c-0e228391fc4e"]',
+    b'"' + b"7" * 1000 + b'"',
     b'{"a":' * NESTING_MAX + b"1" + b"}" * NESTING_MAX,
 ]
 # Postgres takes them, but we rather keep the bytes.
-CAUTION = [b"1e+00010", b'"' + b"7" * 1000 + b'"', nested(NESTING_MAX + 1)]
+CAUTION = [b"1e+00010", nested(NESTING_MAX + 1)]
 
 literals = st.sampled_from([*KEPT, *REFUSED, *CAUTION]) | st.binary(max_size=6)
 strings = st.sampled_from(

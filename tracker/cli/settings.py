@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tracker.client import TrackerClient
+from tracker.core.payloads import Treatment
 from tracker.errors import ConfigurationError
 from tracker.store.database import DEFAULT_SCHEMA, Database, DatabaseOptions
 
@@ -39,6 +40,12 @@ class CliSettings(BaseSettings):
     )
     api_url: str = Field(default=DEFAULT_API_URL, description="Where the API listens.")
     api_key: SecretStr | None = Field(default=None, description="Key for the API.")
+    data_converter: str | None = Field(
+        default=None, description="`module:attribute` of the workers' Temporal data converter."
+    )
+    payload_default: Treatment | None = Field(
+        default=None, description="What `repair` keeps of inputs and outputs, as workers do."
+    )
 
     def database_options(self) -> DatabaseOptions:
         """Where the tables are.

@@ -7,7 +7,7 @@ becomes `ApiUnavailable` or `UnexpectedAnswer`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TypeVar, cast
@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import httpx
 from pydantic import ValidationError
 
+from tracker import errors
 from tracker.client.calls import Call
 from tracker.errors import (
     ApiUnavailable,
@@ -119,13 +120,12 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _codes(root: type[TrackerError]) -> Iterator[tuple[str, type[TrackerError]]]:
-    yield root.code, root
-    for child in root.__subclasses__():
-        yield from _codes(child)
-
-
-_BY_CODE = dict(_codes(TrackerError))
+# Of that module alone: other parts of the library refine some classes without a code of their own.
+_BY_CODE: dict[str, type[TrackerError]] = {
+    error_type.code: error_type
+    for error_type in vars(errors).values()
+    if isinstance(error_type, type) and issubclass(error_type, TrackerError)
+}
 _BY_CLASS: dict[str, type[TrackerError]] = {
     "invalid": InvalidRequest,
     "transient": TransientError,

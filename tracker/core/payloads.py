@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -165,7 +165,7 @@ def fits_jsonb(encoded: bytes) -> bool:
         # Decoded first: json.loads itself would take UTF-16, a byte order mark and surrogates.
         text = encoded.decode()
         json.loads(text, parse_constant=_refuse)
-        return not _is_suspicious(encoded) or _is_clean(encoded, text)
+        return not _is_suspicious(encoded) or _is_clean(text)
     except (ValueError, RecursionError):
         return False
 
@@ -182,9 +182,11 @@ def is_recordable(value: Any) -> bool:
     integers of 64 bits."""
     try:
         encoded = json.dumps(value, allow_nan=False).encode()
+        if _LONG_INTEGER.search(encoded):
+            json.loads(encoded, parse_int=_within_64_bits)
     except (TypeError, ValueError, RecursionError):
         return False
-    return fits_jsonb(encoded) and not _LONG_INTEGER.search(encoded)
+    return fits_jsonb(encoded)
 
 
 JSON = "json/plain"
@@ -195,7 +197,7 @@ when they write it out again, and Python's own parser where its stack ends."""
 
 _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|[eE][+-]?\d{4}|\d{1000}")
 _LONG_INTEGER = re.compile(rb"\d{19}")
-_HUGE_NUMBER = re.compile(rb"[eE][+-]?\d{5}|\d{1000}")
+_HUGE_NUMBER = re.compile(r"[eE][+-]?\d{5}|\d{1000}")
 
 
 def _refuse(constant: str) -> Any:
@@ -209,11 +211,11 @@ def _is_suspicious(encoded: bytes) -> bool:
     return _SUSPICIOUS.search(encoded) is not None
 
 
-def _is_clean(encoded: bytes, text: str) -> bool:
-    if _HUGE_NUMBER.search(encoded):
-        return False
-    # As pairs: of a key that stands twice a dict keeps one value, Postgres looks at both.
-    pending: list[tuple[Any, int]] = [(json.loads(text, object_pairs_hook=_Members), 0)]
+def _is_clean(text: str) -> bool:
+    # As pairs: of a key that stands twice a dict keeps one value, Postgres looks at both. Numbers
+    # as they are written, and only they: every other UUID has an "e" with digits after it.
+    value = json.loads(text, object_pairs_hook=_Members, parse_float=_number, parse_int=_number)
+    pending: list[tuple[Any, int]] = [(value, 0)]
     while pending:
         item, depth = pending.pop()
         if isinstance(item, str):
@@ -224,6 +226,16 @@ def _is_clean(encoded: bytes, text: str) -> bool:
                 return False
             pending.extend((part, depth + 1) for part in parts)
     return True
+
+
+def _within_64_bits(written: str) -> None:
+    if not -(1 << 63) <= int(written) < 1 << 64:
+        raise ValueError(written)
+
+
+def _number(written: str) -> None:
+    if _HUGE_NUMBER.search(written):
+        raise ValueError(written)
 
 
 def _parts(value: Any) -> Iterable[Any] | None:

@@ -30,6 +30,9 @@ from tracker.store.record import LABEL_MAX
 API_LEASE = 10.0
 """Seconds for which an accepted start belongs to the API that accepted it."""
 
+FROM_HISTORY = 1
+"""`run.input_version` of an input as history has it."""
+
 OnConflict = Literal["reject", "existing"]
 """What a workflow id that another run holds means: refusal, or that run instead."""
 
@@ -96,7 +99,7 @@ async def accept(
     sql, parameters = next(steps)
     try:
         while True:
-            cursor = await connection.execute(sql, parameters)
+            cursor = await connection.execute(sql, parameters, prepare=True)
             sql, parameters = steps.send(await cursor.fetchone())
     except StopIteration as done:
         return done.value

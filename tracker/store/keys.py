@@ -134,7 +134,7 @@ def _digest(secret: str) -> bytes:
 async def _one(
     connection: AsyncConnection, database: Database, statement: str, parameters: dict[str, Any]
 ) -> dict[str, Any] | None:
-    cursor = await connection.execute(_sql(database, statement), parameters)
+    cursor = await connection.execute(_sql(database, statement), parameters, prepare=True)
     return await cursor.fetchone()
 
 

@@ -243,7 +243,7 @@ async def _decide(connection: AsyncConnection, database: Database, run_id: UUID)
 
 async def _changed(database: Database, name: str, parameters: dict[str, Any]) -> Row | None:
     async def change(connection: AsyncConnection) -> Row | None:
-        cursor = await connection.execute(_sql(database, name), parameters)
+        cursor = await connection.execute(_sql(database, name), parameters, prepare=True)
         return await cursor.fetchone()
 
     return await despite_conflicts(database, change)

@@ -28,7 +28,7 @@ async def get_payloads(
     if not wanted:
         return {}
     sql = database.sql(queries.load("runs")["get_payloads"])
-    cursor = await connection.execute(sql, {"ids": sorted(wanted)})
+    cursor = await connection.execute(sql, {"ids": sorted(wanted)}, prepare=True)
     return {row["id"]: _payload_read(row) for row in await cursor.fetchall()}
 
 

@@ -187,7 +187,7 @@ async def _tries(
 async def _fetch(
     connection: AsyncConnection, database: Database, name: str, **parameters: Any
 ) -> list[Row]:
-    cursor = await connection.execute(database.sql(_SQL[name]), parameters)
+    cursor = await connection.execute(database.sql(_SQL[name]), parameters, prepare=True)
     return list(await cursor.fetchall())
 
 

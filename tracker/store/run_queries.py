@@ -68,7 +68,7 @@ async def _page(
     if choice.driver is None and not query.selection.bounds:
         return []
     sql = database.sql(query.page(choice))
-    cursor = await connection.execute(sql, query.parameters(choice.edge))
+    cursor = await connection.execute(sql, query.parameters(choice.edge), prepare=True)
     return await cursor.fetchall()
 
 
@@ -95,7 +95,7 @@ async def _choose(
     choice = _Choice(EVERY_RUN, sure=False)
     for _ in range(LOOKS):
         sql = database.sql(query.probe(candidates, edge=choice.edge is not None))
-        cursor = await connection.execute(sql, query.parameters(choice.edge))
+        cursor = await connection.execute(sql, query.parameters(choice.edge), prepare=True)
         choice = _rarest(candidates, await cursor.fetchall(), newest=query.newest)
         if choice.sure:
             break

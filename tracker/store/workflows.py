@@ -86,7 +86,7 @@ async def _list_workflows(
     if filters.cursor is not None:
         after = decode_cursor(filters.cursor, digest)
         parameters |= {"after_at": after.at, "after_id": after.id}
-    cursor = await connection.execute(database.sql(_statement(filters)), parameters)
+    cursor = await connection.execute(database.sql(_statement(filters)), parameters, prepare=True)
     rows: list[Row] = list(await cursor.fetchall())
     page, more = rows[: filters.limit], len(rows) > filters.limit
     payloads = await _payloads(connection, database, page)

@@ -52,7 +52,7 @@ class Projected:
 
 
 class Projector:
-    """Projects runs of a client's namespace: `async with Projector(client, database) as projector:`.
+    """Projects runs of a client's namespace; use it as an async context manager.
 
     Args:
         database: Open, for look-ups.

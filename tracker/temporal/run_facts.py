@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import FailureError, TimeoutError, is_cancelled_exception
 
@@ -42,14 +43,15 @@ class RunFacts:
 
     Args:
         scope: Of the worker; None in a replayer.
+        memo: Of the run's start; copied, for the SDK keeps it current.
     """
 
-    def __init__(self, scope: WorkerScope | None) -> None:
+    def __init__(self, scope: WorkerScope | None, memo: Mapping[str, Payload]) -> None:
         self._scope = scope
         self._identity: RunIdentity | None = None
         self._rule: PayloadRule | None = None
         self._carried: tuple[object, Carried] | None = None
-        self._start_memo = dict(workflow.info().raw_memo)
+        self._start_memo = dict(memo)
         self._run_id: UUID | None = None
         self._resumed = False
         self._changes = 0

@@ -43,7 +43,7 @@ class TrackerWorkflowInbound(WorkflowInboundInterceptor):
 
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
         """Put ourselves around what the workflow asks for, too."""
-        self._facts = RunFacts(self.scope)
+        self._facts = RunFacts(self.scope, outbound.info().raw_memo)
         super().init(_TrackerWorkflowOutbound(outbound, self._facts))
 
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:

@@ -1,0 +1,49 @@
+"""The connection of a program to Temporal, from Temporal's own settings (`TEMPORAL_ADDRESS`,
+`TEMPORAL_NAMESPACE`, TOML profiles)."""
+
+from __future__ import annotations
+
+import importlib
+
+from temporalio.client import Client
+from temporalio.converter import DataConverter
+from temporalio.envconfig import ClientConfig
+
+from tracker.errors import ConfigurationError
+
+DEFAULT_ADDRESS = "localhost:7233"
+
+
+async def connect(data_converter: str | None = None) -> Client:
+    """A client that connects at its first call, so that Temporal need not be there yet.
+
+    Args:
+        data_converter: `module:attribute` of the one that the workers use; None: the default.
+
+    Raises:
+        ConfigurationError: It names nothing, or no data converter.
+    """
+    converter = DataConverter.default if data_converter is None else load_converter(data_converter)
+    config = ClientConfig.load_client_connect_config()
+    config.setdefault("target_host", DEFAULT_ADDRESS)
+    return await Client.connect(**config, data_converter=converter, lazy=True)
+
+
+def load_converter(path: str) -> DataConverter:
+    """Import a data converter by `module:attribute`.
+
+    Raises:
+        ConfigurationError: It names nothing, or no data converter.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not colon:
+        raise ConfigurationError(f"expected the data converter as module:attribute, got {path!r}")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"cannot load the data converter {path!r}: {error}") from error
+    if not isinstance(found, DataConverter):
+        raise ConfigurationError(
+            f"expected {path!r} to be a temporalio DataConverter, got {type(found).__name__}"
+        )
+    return found
