@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Annotated
+from typing import Any, Generic, TypeVar
 
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
 
 from tracker.errors import NotAllowed, NotAuthenticated
 from tracker.store.database import Database
@@ -24,8 +24,7 @@ CACHE_SECONDS = 5.0
 """How long a revoked key may go on working in a process that has just seen it."""
 CACHE_SIZE = 1000
 
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="A key of this API.")
-_bearer = HTTPBearer(auto_error=False, description="The same key, as a bearer token.")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +99,52 @@ class Authenticator:
         return key
 
 
-Dependency = Callable[..., Awaitable[Caller]]
-SCOPE_OF: dict[Dependency, Scope] = {}
-"""Dependency → scope, for whoever wants to know what a route requires."""
+SECURITY_SCHEMES = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+}
+SECURITY: list[dict[str, list[str]]] = [{name: []} for name in SECURITY_SCHEMES]
+"""Either of them, for operations of the OpenAPI document."""
 
 
-def requires(scope: Scope) -> Dependency:
-    """A dependency that lets only callers with this scope through, and tells who it is."""
+@dataclass(frozen=True, slots=True)
+class Access(Generic[S]):
+    """An authorized call: what it may use, and who makes it."""
 
-    async def authorized(
-        request: Request,
-        key: Annotated[str | None, Security(_header)],
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    ) -> Caller:
-        secret = key or (None if bearer is None else bearer.credentials)
-        authenticator: Authenticator = request.app.state.services.authenticator
-        caller = await authenticator.caller(secret)
+    services: S
+    caller: Caller
+
+
+_SCOPES: dict[Callable[..., Any], Scope] = {}
+
+
+def requires(scope: Scope) -> Any:
+    """`Depends` on what lets only callers with this scope through."""
+
+    async def authorized(request: Request) -> Access[Any]:
+        services = request.app.state.services
+        authenticator: Authenticator = services.authenticator
+        caller = await authenticator.caller(_secret(request.headers))
         if not caller.may(scope):
             raise NotAllowed(
                 f"API key {caller.name!r} lacks the scope {scope!r}",
                 needed=scope,
                 scopes=sorted(caller.scopes),
             )
-        return caller
+        return Access(services, caller)
 
-    SCOPE_OF[authorized] = scope
-    return authorized
+    _SCOPES[authorized] = scope
+    return Depends(authorized)
+
+
+def scope_of(call: Callable[..., Any]) -> Scope | None:
+    """The scope that a dependency made by `requires` asks for."""
+    return _SCOPES.get(call)
+
+
+def _secret(headers: Headers) -> str | None:
+    key = headers.get("x-api-key")
+    if key:
+        return key
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

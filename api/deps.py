@@ -1,4 +1,4 @@
-"""What routes ask for: the services of the process, and the caller with the scope they need."""
+"""What routes ask for: access with the scope they need, which brings the process's services."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from temporalio.client import Client
 
-from api.auth import Authenticator, Caller, requires
+from api.auth import Access, Authenticator, requires
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from tracker.store.database import Database
+from tracker.temporal.control import RunControl
 from tracker.temporal.start_service import StartService
 
 
@@ -30,17 +31,18 @@ class Services:
     database: Database
     temporal: Client
     starts: StartService
+    control: RunControl
     authenticator: Authenticator
     metrics: Metrics
     stopping: asyncio.Event
 
 
-async def services(request: Request) -> Services:
-    """The services of this app."""
+async def _services(request: Request) -> Services:
     return request.app.state.services
 
 
-TheServices = Annotated[Services, Depends(services)]
-Reader = Annotated[Caller, Depends(requires("read"))]
-Starter = Annotated[Caller, Depends(requires("start"))]
-Controller = Annotated[Caller, Depends(requires("control"))]
+PublicServices = Annotated[Services, Depends(_services)]
+"""For routes that anybody may call."""
+Reading = Annotated[Access[Services], requires("read")]
+Starting = Annotated[Access[Services], requires("start")]
+Controlling = Annotated[Access[Services], requires("control")]

@@ -9,36 +9,47 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from temporalio.client import Client
 
 from api import errors
-from api.auth import Authenticator
+from api.auth import SECURITY_SCHEMES, Authenticator
 from api.deps import Services
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
-from api.parameters import known_parameters
-from api.routes import health, refs, runs, workflow_types, workflows
+from api.routes import control, health, refs, runs, workflow_types, workflows
 from api.settings import ApiSettings
-from api.temporal import connect
 from api.upkeep import keep_partitions
 from tracker import __version__
 from tracker.core.payloads import PayloadPolicy
 from tracker.outbox import Relay
 from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
+from tracker.temporal.connection import connect
+from tracker.temporal.control import RunControl
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
 
 
+class Api(FastAPI):
+    """FastAPI, with the ways to show a key in the document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """See FastAPI."""
+        document = super().openapi()
+        document["components"]["securitySchemes"] = SECURITY_SCHEMES
+        return document
+
+
 def create_app(settings: ApiSettings) -> FastAPI:
     """The ASGI app. `app.state.stopping` ends all waiting requests once it is set."""
     metrics = Metrics()
-    app = FastAPI(
+    app = Api(
         title="Flowtrail",
         version=__version__,
         description=DESCRIPTION,
@@ -46,14 +57,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         lifespan=_lifespan,
-        dependencies=[Depends(known_parameters)],
         redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.stopping = asyncio.Event()
     errors.register(app)
-    for module in (runs, refs, workflows, workflow_types, health):
+    for module in (runs, control, refs, workflows, workflow_types, health):
         app.include_router(module.router)
     _surround(app, settings, metrics)
     return app
@@ -109,6 +119,7 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
         database=database,
         temporal=temporal,
         starts=StartService(database, encoder, starter, lease=lease),
+        control=RunControl(database, temporal),
         authenticator=Authenticator(database, enabled=settings.auth == "on"),
         metrics=app.state.metrics,
         stopping=app.state.stopping,

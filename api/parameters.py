@@ -1,25 +1,22 @@
 """Query parameters read into a model, by the model's own rules.
 
 FastAPI's query models know neither `metadata.<key>=` nor what to do about its repetition, and cost
-more than the query behind them. Unknown parameters are refused on every route: a mistyped filter
-that is ignored would answer with everything.
+more than the query behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, cast, get_origin
 
 from fastapi import Depends, Request
-from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
 METADATA = "metadata"
 _PREFIX = f"{METADATA}."
-_MODEL_OF: dict[Callable[..., Any], type[BaseModel]] = {}
+_READERS: set[Callable[..., Any]] = set()
 
 
 def from_query(model: type[M]) -> Any:
@@ -39,14 +36,27 @@ def from_query(model: type[M]) -> Any:
             elif name != METADATA:
                 values[name] = value
             else:
-                raise _unknown([name], model.model_fields)
+                raise unknown_parameters([name], model.model_fields)
         try:
             return model.model_validate(values)
         except ValidationError as error:
             raise _translated(error, model) from error
 
-    _MODEL_OF[read] = model
+    _READERS.add(read)
     return Depends(read)
+
+
+def reads_whole_query(call: Callable[..., Any]) -> bool:
+    """Whether a dependency is of `from_query`, and so refuses itself what it does not know."""
+    return call in _READERS
+
+
+def unknown_parameters(names: Sequence[str], known: Collection[str]) -> RequestValidationError:
+    """The error for parameters that a route does not know."""
+    message = f"unknown parameter; known here: {', '.join(sorted(known)) or 'none'}"
+    return RequestValidationError(
+        [{"type": "extra_forbidden", "loc": ("query", name), "msg": message} for name in names]
+    )
 
 
 def documented(model: type[BaseModel]) -> dict[str, Any]:
@@ -55,43 +65,12 @@ def documented(model: type[BaseModel]) -> dict[str, Any]:
     return {"parameters": [_parameter(n, p) for n, p in schema["properties"].items()]}
 
 
-async def known_parameters(request: Request) -> None:
-    """Refuse query parameters of routes that read them one by one, or none.
-
-    Raises:
-        RequestValidationError: Naming the parameter.
-    """
-    route = request.scope.get("route")
-    if not request.query_params or not isinstance(route, APIRoute):
-        return
-    dependants = list(_all(route.dependant))
-    if any(dependant.call in _MODEL_OF for dependant in dependants):
-        return
-    known = {p.alias for dependant in dependants for p in dependant.query_params}
-    unknown = [name for name in request.query_params if name not in known]
-    if unknown:
-        raise _unknown(unknown, known)
-
-
 def _translated(error: ValidationError, model: type[BaseModel]) -> RequestValidationError:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     for problem in problems:
         if problem["type"] == "extra_forbidden":
-            return _unknown([str(problem["loc"][0])], model.model_fields)
+            return unknown_parameters([str(problem["loc"][0])], model.model_fields)
     return RequestValidationError([{**p, "loc": ("query", *p["loc"])} for p in problems])
-
-
-def _unknown(names: list[str], known: Any) -> RequestValidationError:
-    message = f"unknown parameter; known here: {', '.join(sorted(known)) or 'none'}"
-    return RequestValidationError(
-        [{"type": "extra_forbidden", "loc": ("query", name), "msg": message} for name in names]
-    )
-
-
-def _all(dependant: Dependant) -> Iterator[Dependant]:
-    yield dependant
-    for inner in dependant.dependencies:
-        yield from _all(inner)
 
 
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:

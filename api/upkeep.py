@@ -10,12 +10,9 @@ import logging
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from psycopg import errors as pg
-
 from tracker.errors import TrackerError
-from tracker.store.blocking import connect, patiently
 from tracker.store.database import DatabaseOptions, translated
-from tracker.store.partitions import ensure_partitions
+from tracker.store.partitions import make_due
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +30,10 @@ async def keep_partitions(options: DatabaseOptions, stopping: asyncio.Event) -> 
 
 def _make_partitions(options: DatabaseOptions) -> None:
     try:
-        with translated():
-            made = _made(options)
+        made = _made(options)
+    except ConfigurationError:
+        # The role of an API that does not own the tables: `flowtrail migrate` makes them.
+        logger.debug("partitions are not ours to make", extra={"event": "partitions.skipped"})
     except TrackerError as error:
         logger.warning(
             "payload partitions were not checked: %s", error, extra={"event": "partitions.failed"}
@@ -45,11 +44,7 @@ def _make_partitions(options: DatabaseOptions) -> None:
 
 
 def _made(options: DatabaseOptions) -> list[str]:
-    with connect(options.direct_dsn or options.dsn, autocommit=True) as direct:
+    dsn = options.direct_dsn or options.dsn
+    with translated(), connect(dsn, autocommit=True) as connection:
         now = datetime.now(UTC)
-        try:
-            return patiently(lambda: ensure_partitions(direct, options.schema, now=now))
-        except pg.InsufficientPrivilege:
-            # The role of an API that does not own the tables: `flowtrail migrate` makes them.
-            logger.debug("partitions are not ours to make", extra={"event": "partitions.skipped"})
-            return []
+        return patiently(lambda: ensure_partitions(connection, options.schema, now=now))

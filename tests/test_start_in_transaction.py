@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session as SaSession
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlmodel import Session as SqlModelSession
 from sqlmodel.ext.asyncio.session import AsyncSession as SqlModelAsyncSession
-from temporalio.api.common.v1 import Payload
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.converter import DataConverter
 
+from tests.codec import Reversing
 from tests.starts import NAMESPACE, accepted, count, encoded, request, rows, run_row
 from tracker.errors import ConfigurationError, IdempotencyConflict, InvalidRequest
 from tracker.outbox import start_in_transaction, start_in_transaction_async
@@ -274,21 +274,8 @@ async def test_the_wrong_kind_of_connection_is_told(database: str) -> None:
         await start_in_transaction_async(connection, ENCODER, "Nightly")  # type: ignore[arg-type]
 
 
-class Rot13(PayloadCodec):
-    """A codec that tells clear bytes from encoded ones."""
-
-    async def encode(self, payloads: Any) -> list[Payload]:
-        return [
-            Payload(metadata={"encoding": b"binary/rot"}, data=p.SerializeToString()[::-1])
-            for p in payloads
-        ]
-
-    async def decode(self, payloads: Any) -> list[Payload]:
-        return [Payload.FromString(p.data[::-1]) for p in payloads]
-
-
 CODEC = StartEncoder(
-    NAMESPACE, data_converter=DataConverter(payload_codec=Rot13()), task_queue="orders"
+    NAMESPACE, data_converter=DataConverter(payload_codec=Reversing()), task_queue="orders"
 )
 
 

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 from tenacity import (
@@ -24,13 +23,17 @@ from tenacity import (
     retry_if_exception_type,
     wait_random_exponential,
 )
-from tracker.temporal.watcher import Watcher
 
 from activities.email import EmailActivities, MailServer
 from examples.sample_shop import sample_order_activities
+from tracker.core.payloads import PayloadPolicy
+from tracker.core.ref_rules import RefRule
 from tracker.recorder.options import RecorderOptions, default_spill_dir
 from tracker.store.database import DatabaseOptions
+from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
+from tracker.temporal.ref_rules import history_rules, load_rules
+from tracker.temporal.watcher import Watcher
 from workers.settings import WorkerSettings
 from workflows.email_campaign import EmailCampaign
 from workflows.order_fulfilment import OrderFulfilment, ShipOrder
@@ -85,7 +88,9 @@ async def _connect(settings: WorkerSettings) -> Client:
             database_options(settings),
             durability=settings.durability,
             spill_dir=settings.spill_dir or default_spill_dir(),
-        )
+        ),
+        payloads=PayloadPolicy(settings.payload_default),
+        ref_rules=_rules(settings),
     )
     async for attempt in AsyncRetrying(
         wait=wait_random_exponential(max=10),
@@ -93,8 +98,7 @@ async def _connect(settings: WorkerSettings) -> Client:
         before_sleep=before_sleep_log(logger, logging.WARNING),
     ):
         with attempt:
-            config = ClientConfig.load_client_connect_config()
-            return await Client.connect(**config, plugins=[plugin])
+            return await connect(settings.data_converter, plugins=[plugin], lazy=False)
     raise AssertionError("unreachable: the retries have no limit")
 
 
@@ -126,5 +130,15 @@ async def _watching(settings: WorkerSettings, client: Client) -> AsyncGenerator[
     if not settings.watch:
         yield
         return
-    async with Watcher(client, database_options(settings)):
+    watcher = Watcher(
+        client,
+        database_options(settings),
+        policy=PayloadPolicy(settings.payload_default),
+        ref_rules=history_rules(_rules(settings)),
+    )
+    async with watcher:
         yield
+
+
+def _rules(settings: WorkerSettings) -> tuple[RefRule, ...]:
+    return load_rules(settings.rules_file) if settings.rules_file.exists() else ()

@@ -9,6 +9,9 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tracker.core.payloads import Treatment
+from tracker.temporal.ref_rules import RULES_FILE
+
 
 class WorkerSettings(BaseSettings):
     """Settings of `flowtrail worker`, as `FLOWTRAIL_<NAME>` or in `.env`."""
@@ -30,6 +33,16 @@ class WorkerSettings(BaseSettings):
     )
     spill_dir: Path | None = Field(
         default=None, description="Folder for events that the database does not take now."
+    )
+    data_converter: str | None = Field(
+        default=None, description="`module:attribute` of the Temporal data converter."
+    )
+    payload_default: Treatment | None = Field(
+        default=None,
+        description="What is kept of inputs and outputs: full, redacted, digest, none, encoded.",
+    )
+    rules_file: Path = Field(
+        default=Path(RULES_FILE), description="Ref rules, `[[refs]]` in TOML; may be absent."
     )
     watch: bool = Field(
         default=True, description="Also project runs that closed without their worker's word."

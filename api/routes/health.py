@@ -9,8 +9,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.deps import Reader, Services, TheServices
+from api.deps import PublicServices, Reading, Services
 from api.errors import declared, error_response
+from api.routing import Route
 from tracker.errors import (
     DatabaseUnavailable,
     NotAllowed,
@@ -22,7 +23,7 @@ from tracker.models.wire import Health
 from tracker.store.schema import check_schema
 from tracker.store.sizes import outbox_size
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Route)
 
 DATABASE_WITHIN = 2.0
 TEMPORAL_WITHIN = 1.0
@@ -42,7 +43,7 @@ async def health() -> Health:
     response_model=Health,
     responses=declared(DatabaseUnavailable),
 )
-async def ready(services: TheServices) -> Any:
+async def ready(services: PublicServices) -> Any:
     """503 without the database or with other migrations than this version needs. Without Temporal
     it is `degraded`: reading goes on, and starts are accepted and started later."""
     try:
@@ -65,8 +66,9 @@ async def ready(services: TheServices) -> Any:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}} | declared(NotAuthenticated, NotAllowed),
 )
-async def metrics(services: TheServices, _: Reader) -> Response:
+async def metrics(access: Reading) -> Response:
     """In Prometheus' text format. Without the database, all but the outbox."""
+    services = access.services
     try:
         async with asyncio.timeout(SCRAPE_WITHIN):
             size = float(await outbox_size(services.database, services.namespace))

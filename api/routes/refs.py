@@ -6,15 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Reader, TheServices
+from api.deps import Reading
 from api.errors import READS, declared
 from api.parameters import documented, from_query
+from api.routing import Route
 from tracker.core.ids import Ref
 from tracker.errors import NotFound
 from tracker.models.wire import Page, RefOverview
 from tracker.store import workflows
 
-router = APIRouter(prefix="/v1/refs", tags=["refs"])
+router = APIRouter(prefix="/v1/refs", tags=["refs"], route_class=Route)
 
 
 @router.get(
@@ -25,13 +26,13 @@ router = APIRouter(prefix="/v1/refs", tags=["refs"])
     openapi_extra=documented(Page),
 )
 async def runs_by_ref(
-    services: TheServices,
-    _: Reader,
+    access: Reading,
     ref_type: str,
     ref_id: str,
     page: Annotated[Page, from_query(Page)],
 ) -> RefOverview:
     """Its workflows, and all runs that carry the ref, newest first. A ref that nobody has used
     yet has none of either."""
+    services = access.services
     ref = Ref(ref_type, ref_id)
     return await workflows.runs_by_ref(services.database, services.namespace, ref, page)

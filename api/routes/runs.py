@@ -7,11 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query, Response
 
-from api.bodies import StrictJsonRoute
-from api.deps import Reader, Starter, TheServices
+from api.deps import Reading, Starting
 from api.errors import READS, declared
 from api.openapi import START_EXAMPLES
 from api.parameters import documented, from_query
+from api.routing import Route
 from api.waiting import wait_for_result
 from tracker.core.status import RunStatus
 from tracker.errors import (
@@ -37,7 +37,7 @@ from tracker.store import run_detail, run_queries
 from tracker.store.timeline import timeline_of
 from tracker.temporal.start_service import StartOutcome
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictJsonRoute)
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=Route)
 
 
 @router.post(
@@ -59,8 +59,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictJsonRoute
     | declared(UnknownWorkflowType, IdempotencyConflict, StartRejected, PayloadTooLarge, *READS),
 )
 async def start_workflow(
-    services: TheServices,
-    _: Starter,
+    access: Starting,
     response: Response,
     start: Annotated[StartRun, Body(openapi_examples=START_EXAMPLES)],
     idempotency_key: Annotated[
@@ -71,7 +70,7 @@ async def start_workflow(
     """The run is on record, and a query by its ref finds it, before Temporal is called; from then
     on it runs, once, whatever fails. 409 `start_rejected`: Temporal refused it for good; the run
     is on record as `rejected`, and `details` has its id and the reason."""
-    result = await services.starts.start(_with_key(start, idempotency_key))
+    result = await access.services.starts.start(_with_key(start, idempotency_key))
     if result.run.status is RunStatus.REJECTED:
         raise _rejected(result.run)
     response.status_code = _STATUS_OF[result.outcome]
@@ -87,10 +86,11 @@ async def start_workflow(
     openapi_extra=documented(RunFilter),
 )
 async def list_runs(
-    services: TheServices, _: Reader, filters: Annotated[RunFilter, from_query(RunFilter)]
+    access: Reading, filters: Annotated[RunFilter, from_query(RunFilter)]
 ) -> RunPage:
     """A page of runs. Pages are stable: runs that come in later never shift them. `next_cursor`
     leads to the next page of the same filters; `limit` may change on the way."""
+    services = access.services
     return await run_queries.list_runs(services.database, services.namespace, filters)
 
 
@@ -100,9 +100,10 @@ async def list_runs(
     summary="A run with its steps, attempts and values",
     responses=declared(NotFound, *READS),
 )
-async def get_run(services: TheServices, _: Reader, run_id: UUID) -> RunDetail:
+async def get_run(access: Reading, run_id: UUID) -> RunDetail:
     """A run by our id or Temporal's run id: at most 1,000 steps, of each the latest 100 attempts,
     5,000 in all; `steps_truncated` and `attempts_truncated` tell where there is more."""
+    services = access.services
     return await run_detail.run_detail(services.database, services.namespace, run_id)
 
 
@@ -112,8 +113,9 @@ async def get_run(services: TheServices, _: Reader, run_id: UUID) -> RunDetail:
     summary="A step with its values and attempts",
     responses=declared(NotFound, *READS),
 )
-async def get_step(services: TheServices, _: Reader, run_id: UUID, step_id: UUID) -> StepDetail:
+async def get_step(access: Reading, run_id: UUID, step_id: UUID) -> StepDetail:
     """A step, its input and output as far as they were kept, and its latest 5,000 attempts."""
+    services = access.services
     return await run_detail.get_step(services.database, services.namespace, run_id, step_id)
 
 
@@ -123,8 +125,9 @@ async def get_step(services: TheServices, _: Reader, run_id: UUID, step_id: UUID
     summary="What happened in a run, oldest first",
     responses=declared(NotFound, *READS),
 )
-async def timeline(services: TheServices, _: Reader, run_id: UUID) -> Timeline:
+async def timeline(access: Reading, run_id: UUID) -> Timeline:
     """The moments of a run, its steps and their attempts, bounded as the run itself is."""
+    services = access.services
     run = await run_detail.run_detail(services.database, services.namespace, run_id)
     return timeline_of(run)
 
@@ -136,8 +139,7 @@ async def timeline(services: TheServices, _: Reader, run_id: UUID) -> Timeline:
     responses=declared(NotFound, *READS),
 )
 async def result(
-    services: TheServices,
-    _: Reader,
+    access: Reading,
     run_id: UUID,
     wait: Annotated[
         float,
@@ -145,6 +147,7 @@ async def result(
     ] = 0,
 ) -> RunResult:
     """Answers when the run has ended or `wait` is over, whichever comes first; `done` tells."""
+    services = access.services
     return await wait_for_result(
         services.database, services.namespace, run_id, wait, services.stopping
     )

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Reader, TheServices
+from api.deps import Reading
 from api.errors import READS, declared
 from api.parameters import documented, from_query
+from api.routing import Route
 from tracker.models.wire import WorkflowFilter, WorkflowPage
 from tracker.store import workflows
 
-router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
+router = APIRouter(prefix="/v1/workflows", tags=["workflows"], route_class=Route)
 
 
 @router.get(
@@ -23,10 +24,10 @@ router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
     openapi_extra=documented(WorkflowFilter),
 )
 async def list_workflows(
-    services: TheServices,
-    _: Reader,
+    access: Reading,
     filters: Annotated[WorkflowFilter, from_query(WorkflowFilter)],
 ) -> WorkflowPage:
     """A page of workflows: the first run's input, the latest run's status and output, and how many
     runs there are, exactly."""
+    services = access.services
     return await workflows.list_workflows(services.database, services.namespace, filters)

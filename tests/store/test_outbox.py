@@ -137,6 +137,13 @@ async def test_the_provisional_start_time_yields_to_the_true_one(store: Database
     assert (await run_row(store, entry.id))["started_at"] == true
 
 
+async def test_a_run_id_without_time_gets_the_databases(store: Database) -> None:
+    entry = await leased(store)
+    await outbox.finish(store, entry, uuid4())
+    row = await run_row(store, entry.id)
+    assert row["accepted_at"] <= row["started_at"] <= row["accepted_at"] + timedelta(seconds=5)
+
+
 async def test_finish_gives_way_to_a_row_that_stands_for_the_run_already(store: Database) -> None:
     entry, run_key = await leased(store), new_id()
     stranger = as_a_worker_sees_it(encoded(), run_key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,12 +27,12 @@ orders = tracker_events().flatmap(lambda events: st.tuples(st.just(events), in_a
 
 
 @pytest.fixture(scope="module")
-def connection(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[Row]]:
+def connection(request: pytest.FixtureRequest) -> Generator[psycopg.Connection[Row]]:
     """One connection for all examples; each rolls back."""
     server = request.getfixturevalue("postgres_server")
     template = request.getfixturevalue("migrated_template")
     server.create_database("record", template=template)
-    with psycopg.connect(server.dsn("record"), row_factory=dict_row) as opened:
+    with psycopg.Connection[Row].connect(server.dsn("record"), row_factory=dict_row) as opened:
         yield opened
     server.drop_database("record")
 

@@ -12,8 +12,10 @@ from temporalio import activity, workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from tests.codec import Reversing
 from tests.starts import QUEUE, accepted, count, encoded, request, rows, run_row
 from tests.waiting import eventually
 from tracker.core.status import HISTORY_AUTHORITY
@@ -272,6 +274,38 @@ async def test_a_run_that_cannot_be_projected_holds_up_nothing(
     assert await has_status(store, bad.run_id, "running")
     cursor = await watch.get_cursor(store, temporal_client.namespace)
     assert cursor == (await run_row(store, good.run_id))["finished_at"]
+
+
+async def test_with_a_codec_nothing_is_kept_in_clear(
+    store: Database, temporal_client: Client
+) -> None:
+    converter = DataConverter(payload_codec=Reversing())
+    namespace, connection = temporal_client.namespace, temporal_client.service_client
+    client = Client(connection, namespace=namespace, data_converter=converter)
+    encoder = StartEncoder(namespace, data_converter=converter)
+    service = StartService(store, encoder, TemporalStarter(client))
+    secret = {"input": "s3cret", "metadata": {"card": "s3cret"}, "ref_type": "o", "ref_id": "1"}
+    run = (await service.start(request(workflow_type="PacksAndWaits", **secret))).run
+    again = request(workflow_type="PacksAndWaits", **secret, workflow_id=run.workflow_id)
+    await service.start(again)
+    handle = client.get_workflow_handle(run.workflow_id)
+
+    async def packed() -> bool:
+        return (await handle.describe()).history_length > 9
+
+    async with a_worker(client):
+        await eventually(packed)
+    await handle.terminate()
+    async with a_watcher(store, client, ONLY_CLOSED):
+        await eventually(lambda: has_status(store, run.run_id, "terminated"))
+
+    # The memo was read, for the run kept our id and its ref; its metadata was not kept.
+    assert await count(store, "run") == 2
+    assert (await run_row(store, run.run_id))["ref_id"] == "1"
+    for table in ("run", "step", "attempt", "payload", "run_label", "outbox", "workflow"):
+        for row in await rows(store, f"SELECT to_jsonb(t)::text AS told FROM {{schema}}.{table} t"):
+            assert "s3cret" not in row["told"]
+            assert b"s3cret".hex() not in row["told"]
 
 
 # Repair.

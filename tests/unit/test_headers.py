@@ -27,9 +27,8 @@ timed_headers = st.builds(
     Header,
     ordinal=st.integers(1, 10_000),
     asked_at=st.integers(1, 2**62),
-    asked_clock=st.floats(0, 1e9),
 )
-KEYS = ("step", "ordinal", "retry", "ref_type", "ref_id", "run_id", "asked_at", "asked_clock")
+KEYS = ("step", "ordinal", "retry", "ref_type", "ref_id", "run_id", "asked_at")
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tracker.core.ids import Ref
 from tracker.core.pattern_cost import pattern_cost
-from tracker.core.ref_rules import COST_MAX, WORKFLOW_ID_MAX, RefRule, RunFacts, find_ref
+from tracker.core.ref_rules import COST_MAX, WORKFLOW_ID_MAX, RefRule, RuleSubject, find_ref
 from tracker.errors import ConfigurationError
 from tracker.temporal.history.runs import RunStart
 from tracker.temporal.ref_rules import history_rules, live_rules, load_rules, search
@@ -39,7 +39,7 @@ def find(
     attributes: Mapping[str, Any] | None = None,
     rules: Sequence[RefRule] = RULES,
 ) -> Ref | None:
-    facts = RunFacts(workflow_type, workflow_id, args, {} if attributes is None else attributes)
+    facts = RuleSubject(workflow_type, workflow_id, args, {} if attributes is None else attributes)
     return find_ref(rules, facts, search).ref
 
 
@@ -76,9 +76,9 @@ def test_several_arguments_are_a_list() -> None:
 
 def test_a_rule_that_cannot_be_asked_ends_the_search() -> None:
     rules = (BY_INPUT, RefRule(workflow_id="(?P<ref_id>.+)", ref_type="any"))
-    finding = find_ref(rules, RunFacts("Ship1", "s"), search)
+    finding = find_ref(rules, RuleSubject("Ship1", "s"), search)
     assert (finding.ref, finding.rule, finding.missing) == (None, BY_INPUT, "input")
-    finding = find_ref(rules, RunFacts("Other", "s"), search)
+    finding = find_ref(rules, RuleSubject("Other", "s"), search)
     assert (finding.ref, finding.missing) == (Ref("any", "s"), None)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from tracker.cli.output import JsonFlag, one_line, write_json, write_table
 from tracker.cli.settings import open_database, temporal_namespace
-from tracker.core.ref_rules import Finding, RefRule, RunFacts, find_ref
+from tracker.core.ref_rules import Finding, RefRule, RuleSubject, find_ref
 from tracker.errors import ConfigurationError
 from tracker.store import refs
 from tracker.store.refs import Candidate
@@ -115,7 +115,7 @@ def _rules(path: Path) -> tuple[RefRule, ...]:
 
 
 def _asked(rules: tuple[RefRule, ...], candidate: Candidate) -> Finding:
-    facts = RunFacts(candidate.workflow_type, candidate.workflow_id, candidate.input_args)
+    facts = RuleSubject(candidate.workflow_type, candidate.workflow_id, candidate.input_args)
     return find_ref(rules, facts, search)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, nan
 from typing import Any, cast
 from uuid import UUID
 
@@ -36,9 +35,7 @@ class Header:
             (`Retry.needs_own_delays`).
         ref: Primary ref of the run.
         run_id: Our id of the run.
-        asked_at: Workflow time at which a local activity was asked for, microseconds since 1970.
-        asked_clock: The host's monotonic clock at that moment, in seconds. Together they give a
-            local activity server time: its own start time is its worker's wall clock.
+        asked_at: Server time at which a local activity was asked for, microseconds since 1970.
     """
 
     step: str | None = None
@@ -47,7 +44,6 @@ class Header:
     ref: Ref | None = None
     run_id: UUID | None = None
     asked_at: int | None = None
-    asked_clock: float | None = None
 
     def encode(self) -> bytes:
         """JSON text; absent parts are left out."""
@@ -63,7 +59,7 @@ class Header:
         if self.run_id is not None:
             content["run_id"] = str(self.run_id)
         if self.asked_at is not None:
-            content |= {"asked_at": self.asked_at, "asked_clock": self.asked_clock}
+            content["asked_at"] = self.asked_at
         return json.dumps(content, separators=(",", ":")).encode()
 
 
@@ -77,7 +73,6 @@ def read_header(data: bytes | None) -> Header:
         ref=read_memo(content).ref,  # The same two keys as in the memo field.
         run_id=_uuid(content.get("run_id")),
         asked_at=_ordinal(content.get("asked_at")),
-        asked_clock=_seconds(content.get("asked_clock")),
     )
 
 
@@ -100,14 +95,6 @@ def _name(value: Any) -> str | None:
 
 def _ordinal(value: Any) -> int | None:
     return value if type(value) is int and value > 0 else None
-
-
-def _seconds(value: Any) -> float | None:
-    try:
-        seconds = float(value) if type(value) in (int, float) else nan
-    except OverflowError:
-        return None
-    return seconds if isfinite(seconds) else None
 
 
 def _retry(value: Any) -> Retry | None:

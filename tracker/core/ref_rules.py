@@ -83,7 +83,7 @@ class RefRule:
         """Whether the rule speaks about runs of this type."""
         return fnmatchcase(workflow_type, self.workflow_type)
 
-    def find(self, facts: RunFacts, search: Search) -> Ref | None:
+    def find(self, facts: RuleSubject, search: Search) -> Ref | None:
         """The ref that this rule finds, whatever the workflow type; None where it finds none."""
         if self._pattern is not None:
             return self._from_id(self._pattern, facts.workflow_id)
@@ -114,7 +114,7 @@ class RefRule:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class RuleSubject:
     """What is known of a run.
 
     Attributes:
@@ -148,7 +148,7 @@ class Finding:
     missing: Source | None = None
 
 
-def find_ref(rules: Iterable[RefRule], facts: RunFacts, search: Search) -> Finding:
+def find_ref(rules: Iterable[RefRule], facts: RuleSubject, search: Search) -> Finding:
     """Ask the rules in order; the first that fits the type and finds a ref decides.
 
     Args:

@@ -11,6 +11,7 @@ from tracker.outbox.starting import Outcome, Refused, Retry, Started, Starter, t
 from tracker.outbox.transactional import (
     Encoder,
     StartOptions,
+    insert_start,
     start_in_transaction,
     start_in_transaction_async,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "StartOptions",
     "Started",
     "Starter",
+    "insert_start",
     "start_in_transaction",
     "start_in_transaction_async",
     "try_start",

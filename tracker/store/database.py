@@ -70,7 +70,7 @@ class DatabaseOptions:
         }
 
     def qualified(self, sql: str) -> LiteralString:
-        """SQL with `{schema}` filled in: a checked identifier, and quoted, for it may be a keyword."""
+        """SQL with `{schema}` filled in: a checked identifier, quoted, for it may be a keyword."""
         return cast("LiteralString", sql.replace("{schema}", f'"{self.schema}"'))
 
 

@@ -7,15 +7,19 @@ from there into it, in the transaction that attaches it, so that no row is ever 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from psycopg import errors as pg
 from psycopg import sql
 
 from tracker.core.status import micros
-from tracker.store.blocking import LOCK_TIMEOUT, Connection
-from tracker.store.database import DEFAULT_SCHEMA
+from tracker.store.blocking import LOCK_TIMEOUT, Connection, connect, patiently
+from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions
+
+logger = logging.getLogger(__name__)
 
 MONTHS_BACK = 1
 """Runs that are open at the first migration write payloads of the month before."""
@@ -52,6 +56,21 @@ class Month:
         """Lower bound of its ids; that of the next month is the (exclusive) upper one."""
         start = datetime(self.year, self.number, 1, tzinfo=UTC)
         return UUID(int=micros(start) // 1000 << 80)
+
+
+def make_due(options: DatabaseOptions, now: datetime) -> list[str]:
+    """`ensure_partitions` over a connection of its own, as far as the role may.
+
+    Returns:
+        Names of the partitions made; none where the tables belong to another role, which makes
+        them by `flowtrail migrate`.
+    """
+    with connect(options.direct_dsn or options.dsn, autocommit=True) as direct:
+        try:
+            return patiently(lambda: ensure_partitions(direct, options.schema, now=now))
+        except pg.InsufficientPrivilege:
+            logger.debug("partitions are not ours to make", extra={"event": "partitions.skipped"})
+            return []
 
 
 def ensure_partitions(

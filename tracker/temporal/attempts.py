@@ -105,7 +105,9 @@ class AttemptRecord:
             else activity_key(info.activity_id, info.scheduled_time),
             name=name,
         )
-        started_at = _local_start(header, began) if local else None
+        started_at = _local_start(scope, header, began) if local else info.started_time
+        if not local:
+            scope.clock.observe(info.started_time, began)
         attempt = AttemptIdentity(
             step=step, number=info.attempt, started_at=started_at or info.started_time
         )
@@ -286,12 +288,12 @@ def _asked_at(header: Header) -> datetime | None:
     return None if header.asked_at is None else _EPOCH + timedelta(microseconds=header.asked_at)
 
 
-def _local_start(header: Header, began: float) -> datetime | None:
-    """Start of a local activity in server time: when it was asked for, plus a monotonic wait."""
-    asked_at = _asked_at(header)
-    if asked_at is None or header.asked_clock is None:
-        return None
-    return asked_at + timedelta(seconds=max(0.0, began - header.asked_clock))
+def _local_start(scope: WorkerScope, header: Header, began: float) -> datetime | None:
+    """Start of a local activity in server time; what Temporal says is its worker's wall clock."""
+    started_at, asked_at = scope.clock.at(began), _asked_at(header)
+    if started_at is None or asked_at is None:
+        return asked_at
+    return max(started_at, asked_at)
 
 
 def _forbids_retry(error: BaseException, info: activity.Info) -> bool:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 
-from temporalio.client import Client
+from temporalio.client import Client, Plugin
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 
@@ -14,11 +15,15 @@ from tracker.errors import ConfigurationError
 DEFAULT_ADDRESS = "localhost:7233"
 
 
-async def connect(data_converter: str | None = None) -> Client:
-    """A client that connects at its first call, so that Temporal need not be there yet.
+async def connect(
+    data_converter: str | None = None, *, plugins: Sequence[Plugin] = (), lazy: bool = True
+) -> Client:
+    """A client, as Temporal's settings say.
 
     Args:
         data_converter: `module:attribute` of the one that the workers use; None: the default.
+        lazy: Connect at the first call, so that Temporal need not be there yet. A worker's client
+            cannot be lazy.
 
     Raises:
         ConfigurationError: It names nothing, or no data converter.
@@ -26,7 +31,7 @@ async def connect(data_converter: str | None = None) -> Client:
     converter = DataConverter.default if data_converter is None else load_converter(data_converter)
     config = ClientConfig.load_client_connect_config()
     config.setdefault("target_host", DEFAULT_ADDRESS)
-    return await Client.connect(**config, data_converter=converter, lazy=True)
+    return await Client.connect(**config, data_converter=converter, plugins=plugins, lazy=lazy)
 
 
 def load_converter(path: str) -> DataConverter:

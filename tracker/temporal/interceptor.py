@@ -4,6 +4,8 @@ worker interceptor, every worker made from that client."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
 from typing import Any, cast
 
 from temporalio import client, worker
@@ -61,7 +63,10 @@ class _TrackerClientOutbound(client.OutboundInterceptor):
     async def create_schedule(self, input: client.CreateScheduleInput) -> client.ScheduleHandle:
         action = input.schedule.action
         if isinstance(action, client.ScheduleActionStartWorkflow):
+            # Copied: the caller may use the object again, for another ref.
+            action = copy(action)
             action.memo = _with_ref(action.memo)
+            input.schedule = replace(input.schedule, action=action)
         return await self.next.create_schedule(input)
 
 

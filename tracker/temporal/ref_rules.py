@@ -20,7 +20,7 @@ from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
 from tracker.core.ids import Ref
-from tracker.core.ref_rules import RefRule, RunFacts, find_ref
+from tracker.core.ref_rules import RefRule, RuleSubject, find_ref
 from tracker.errors import ConfigurationError
 
 if TYPE_CHECKING:  # The commands that read rules need not load temporalio for it.
@@ -75,7 +75,7 @@ def live_rules(rules: Sequence[RefRule]) -> Callable[[str, str], Ref | None]:
     check_rules(rules)
 
     def ref_of(workflow_type: str, workflow_id: str) -> Ref | None:
-        return find_ref(rules, RunFacts(workflow_type, workflow_id), search).ref
+        return find_ref(rules, RuleSubject(workflow_type, workflow_id), search).ref
 
     return ref_of
 
@@ -89,7 +89,7 @@ def history_rules(rules: Sequence[RefRule]) -> Callable[[RunStart], Ref | None]:
     check_rules(rules)
 
     def ref_of(start: RunStart) -> Ref | None:
-        facts = RunFacts(
+        facts = RuleSubject(
             start.workflow_type, start.workflow_id, start.arguments, start.search_attributes
         )
         return find_ref(rules, facts, search).ref

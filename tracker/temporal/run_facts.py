@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -67,11 +68,20 @@ class RunFacts:
                 self._resumed = True
                 return
             if scope.records(workflow.info().workflow_type):
+                scope.clock.observe(workflow.now())
                 identity = self.identity(scope)
                 self._told_resumed(scope, identity)
                 fact(scope, identity)
         except Exception:
             scope.failed(what)
+
+    def now(self) -> datetime:
+        """Server time; workflow time in replay."""
+        scope, now = self._scope, workflow.now()
+        if scope is None or workflow.unsafe.is_replaying():
+            return now
+        scope.clock.observe(now)
+        return scope.clock.now() or now
 
     def carried(self) -> Carried:
         """What the run's memo says at this moment; decoded again only after it changed."""
@@ -157,7 +167,7 @@ class RunFacts:
                     run=run,
                     history_length=_length(),
                     status=RunStatus.COMPLETED,
-                    finished_at=workflow.now(),
+                    finished_at=self.now(),
                     output=output,
                 )
             )
@@ -173,7 +183,7 @@ class RunFacts:
                     run=run,
                     history_length=_length(),
                     status=RunStatus.CONTINUED_AS_NEW,
-                    finished_at=workflow.now(),
+                    finished_at=self.now(),
                 )
             )
 
@@ -190,7 +200,7 @@ class RunFacts:
             if status is None:
                 scope.record(
                     RunTaskFailed(
-                        run=run, history_length=_length(), failed_at=workflow.now(), error=failure
+                        run=run, history_length=_length(), failed_at=self.now(), error=failure
                     )
                 )
                 return
@@ -199,7 +209,7 @@ class RunFacts:
                     run=run,
                     history_length=_length(),
                     status=status,
-                    finished_at=workflow.now(),
+                    finished_at=self.now(),
                     error=failure if status is RunStatus.FAILED else None,
                 )
             )
@@ -233,7 +243,6 @@ class RunFacts:
     def step_started(
         self,
         step: StepIdentity,
-        type_: str,
         arguments: Sequence[Any],
         detail: dict[str, Any] | None = None,
     ) -> None:
@@ -244,8 +253,8 @@ class RunFacts:
             scope.record(
                 StepStarted(
                     step=step,
-                    type=type_,
-                    started_at=workflow.now(),
+                    type=step.name,
+                    started_at=self.now(),
                     input=scope.stored_input(arguments, rule),
                     detail=detail,
                 )
@@ -254,28 +263,23 @@ class RunFacts:
         self.tell(fact, "step.started")
 
     def step_closed(
-        self,
-        step: StepIdentity,
-        type_: str,
-        error: BaseException | None,
-        result: Any = None,
-        detail: dict[str, Any] | None = None,
+        self, step: StepIdentity, error: BaseException | None, result: Any = None
     ) -> None:
         """A child or an update ended."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            rule, status = scope.policy.rule_for(run.workflow_type, step.name), _step_status(error)
+            rule = scope.policy.rule_for(run.workflow_type, step.name)
+            status = _step_status(step.kind, error)
             # A cancellation is no failure, and history tells none.
             told = None if status is StepStatus.CANCELED else error
             scope.record(
                 StepClosed(
                     step=step,
-                    type=type_,
+                    type=step.name,
                     status=status,
-                    finished_at=workflow.now(),
+                    finished_at=self.now(),
                     output=scope.stored_output(result, rule) if error is None else None,
                     error=None if told is None else failure_from_exception(told, keeps_text(rule)),
-                    detail=detail,
                 )
             )
 
@@ -355,9 +359,11 @@ def _status_after(error: BaseException) -> RunStatus | None:
     return None
 
 
-def _step_status(error: BaseException | None) -> StepStatus:
+def _step_status(kind: StepKind, error: BaseException | None) -> StepStatus:
     if error is None:
         return StepStatus.COMPLETED
+    if kind is StepKind.UPDATE:  # It completes or fails: a cancellation in it is a failure.
+        return StepStatus.FAILED
     if isinstance(error, asyncio.CancelledError) or is_cancelled_exception(error):
         return StepStatus.CANCELED
     if isinstance(error, FailureError) and isinstance(error.cause, TimeoutError):

@@ -20,6 +20,7 @@ from tracker.core.ids import Ref
 from tracker.core.payloads import PayloadPolicy, PayloadRule, StoredPayload, Treatment
 from tracker.recorder.recorder import Recorder
 from tracker.temporal.payloads import stored_input_from_values, stored_output_from_value
+from tracker.temporal.server_clock import ServerClock
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class WorkerScope:
     selection: Selection = field(default_factory=Selection)
     ref_rules: RefRules | None = None
     recorder: Recorder | None = None
+    clock: ServerClock = field(default_factory=ServerClock)
     _warned: bool = False
 
     def records(self, workflow_type: str | None) -> bool:

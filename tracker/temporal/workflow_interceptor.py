@@ -8,7 +8,6 @@ on whether anything is recorded: the same with the recorder away, in replay, or 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -72,23 +71,25 @@ class TrackerWorkflowInbound(WorkflowInboundInterceptor):
         try:
             self.next.handle_update_validator(input)
         except Exception as error:
-            step = self._facts.step_identity(StepKind.UPDATE, input.id, input.update)
-            self._facts.step_started(step, input.update, input.args, {"rejected": True})
-            self._facts.step_closed(step, input.update, error, detail={"rejected": True})
+            # A step of its own: the server lets a later update have the same id.
+            key = f"rejected:{input.id}"
+            step = self._facts.step_identity(StepKind.UPDATE, key, input.update)
+            self._facts.step_started(step, input.args, {"rejected": True})
+            self._facts.step_closed(step, error)
             raise
 
     async def handle_update_handler(self, input: HandleUpdateInput) -> Any:
         """Run an accepted update as a step."""
         self._enter()
         step = self._facts.step_identity(StepKind.UPDATE, input.id, input.update)
-        self._facts.step_started(step, input.update, input.args)
+        self._facts.step_started(step, input.args)
         try:
             result = await self.next.handle_update_handler(input)
-        except Exception as error:
-            if workflow.is_failure_exception(error):
-                self._facts.step_closed(step, input.update, error)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) or workflow.is_failure_exception(error):
+                self._facts.step_closed(step, error)
             raise
-        self._facts.step_closed(step, input.update, None, result)
+        self._facts.step_closed(step, None, result)
         return result
 
     def _enter(self) -> None:
@@ -117,8 +118,7 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
             # History has no header of a local activity; it knows the name by the summary.
             step=header.step or input.summary,
             ordinal=self._activities,
-            asked_at=micros(workflow.now()),
-            asked_clock=time.monotonic(),
+            asked_at=micros(self._facts.now()),
         )
         input.headers = _with_header(input.headers, header)
         return self.next.start_local_activity(input)
@@ -170,15 +170,14 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
             return
         step = self._facts.step_identity(StepKind.CHILD_WORKFLOW, run_id, input.workflow)
         detail = {"workflow_id": input.id, "run_id": run_id}
-        self._facts.step_started(step, input.workflow, input.args, detail)
+        self._facts.step_started(step, input.args, detail)
 
         def ended(child: Any) -> None:
             if child.cancelled():
-                self._facts.step_closed(step, input.workflow, asyncio.CancelledError())
+                self._facts.step_closed(step, asyncio.CancelledError())
                 return
             error = child.exception()
-            result = None if error is not None else child.result()
-            self._facts.step_closed(step, input.workflow, error, result)
+            self._facts.step_closed(step, error, None if error is not None else child.result())
 
         handle.add_done_callback(ended)
 

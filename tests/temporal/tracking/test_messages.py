@@ -16,7 +16,7 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy
 
-from tests.temporal.tracking.harness import Handle, RecordedRun, Tracked
+from tests.temporal.tracking.harness import Handle, Tracked
 from tests.temporal.tracking.message_workflows import Mailbox, look_up
 from tests.waiting import eventually
 from tracker.temporal.refs import tracked_ref
@@ -143,26 +143,20 @@ async def test_started_by_a_schedule(tracked: Tracked) -> None:
     )
     schedule = Schedule(action=action, spec=ScheduleSpec())
     async with tracked.worker([Mailbox], [look_up], client=client):
-        handles = []
         for number in (1, 2):
-            # The same object, whose action must not remember the first ref.
+            # The same object again, whose action must not remember the first ref.
             with tracked_ref("report", f"r-{number}", metadata={"number": number}):
                 handle = await client.create_schedule(f"daily-{number}", schedule)
-            await handle.trigger()
-            handles.append(handle)
-
-        async def both() -> list[RecordedRun]:
-            runs = await tracked.runs()
-            return runs if len(runs) == 2 else []
-
-        runs = await eventually(both)
-        for run in runs:
-            started = client.get_workflow_handle(run.workflow_id)
-            await started.signal("tell", "end")
-            assert await started.result() == ["hi", "end"]
+        await handle.trigger()
+        [run] = await eventually(tracked.runs)
+        started = client.get_workflow_handle(run.workflow_id, run_id=str(run.temporal_run_id))
+        await started.signal("tell", "end")
+        assert await started.result() == ["hi", "end"]
+    run = await tracked.run(started)
+    for seen in (run, await tracked.corrected(started)):
+        assert (seen.status, seen.ref_type, seen.ref_id) == ("completed", "report", "r-2")
+        assert seen.metadata == {"number": 2}
     assert action.memo is None
-    assert {(run.ref_type, run.ref_id) for run in runs} == {("report", "r-1"), ("report", "r-2")}
-    assert sorted(run.metadata["number"] for run in runs) == [1, 2]
 
 
 _SOON = timedelta(seconds=20)

@@ -29,7 +29,9 @@ def load(file: str) -> dict[str, LiteralString]:
     if any(line.strip() and not line.startswith("--") for line in preamble.splitlines()):
         raise ValueError(f"{file}.sql: SQL before the first '-- name:' line")
     named = list(zip(parts[::2], parts[1::2], strict=True))
-    statements = {name: cast("LiteralString", sql.strip()) for name, sql in named}
+    statements: dict[str, LiteralString] = {
+        name: cast("LiteralString", sql.strip()) for name, sql in named
+    }
     if len(statements) != len(named):
         raise ValueError(f"{file}.sql: a name stands twice")
     return statements
