@@ -29,7 +29,7 @@ from tracker.core.payloads import PayloadPolicy
 from tracker.outbox import Relay
 from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
-from tracker.temporal.connection import connect
+from tracker.temporal.connection import connect, load_converter
 from tracker.temporal.control import RunControl
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
@@ -47,7 +47,14 @@ class Api(FastAPI):
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """The ASGI app. `app.state.stopping` ends all waiting requests once it is set."""
+    """The ASGI app. `app.state.stopping` ends all waiting requests once it is set.
+
+    Raises:
+        ConfigurationError: A setting is wrong that only its use can tell.
+    """
+    settings.database_options()
+    if settings.data_converter is not None:
+        load_converter(settings.data_converter)
     metrics = Metrics()
     app = Api(
         title="Flowtrail",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -18,7 +19,9 @@ def serve(settings: ApiSettings) -> bool:
         Whether it ever served.
     """
     server = Server(server_config(settings))
-    server.run()
+    # uvicorn logs why it cannot listen and exits; the command has something to add.
+    with suppress(SystemExit):
+        server.run()
     return server.started
 
 

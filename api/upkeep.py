@@ -30,10 +30,8 @@ async def keep_partitions(options: DatabaseOptions, stopping: asyncio.Event) -> 
 
 def _make_partitions(options: DatabaseOptions) -> None:
     try:
-        made = _made(options)
-    except ConfigurationError:
-        # The role of an API that does not own the tables: `flowtrail migrate` makes them.
-        logger.debug("partitions are not ours to make", extra={"event": "partitions.skipped"})
+        with translated():
+            made = make_due(options, datetime.now(UTC))
     except TrackerError as error:
         logger.warning(
             "payload partitions were not checked: %s", error, extra={"event": "partitions.failed"}
@@ -41,10 +39,3 @@ def _make_partitions(options: DatabaseOptions) -> None:
     else:
         for name in made:
             logger.info("made partition %s", name, extra={"event": "partitions.made"})
-
-
-def _made(options: DatabaseOptions) -> list[str]:
-    dsn = options.direct_dsn or options.dsn
-    with translated(), connect(dsn, autocommit=True) as connection:
-        now = datetime.now(UTC)
-        return patiently(lambda: ensure_partitions(connection, options.schema, now=now))

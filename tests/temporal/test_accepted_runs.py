@@ -1,5 +1,5 @@
-"""Accepted means it will run, once: with Temporal there, away or silent, with relays that race,
-whatever dies in between."""
+"""Accepted means it will run, once: with Temporal there, away or silent, and whatever dies in
+between."""
 
 from __future__ import annotations
 

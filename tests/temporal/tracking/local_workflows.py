@@ -43,9 +43,7 @@ class Local:
     @workflow.run
     async def run(self, fail_before: int, threshold_ms: int) -> list[str]:
         first = await step(persist, args=["remote"], name="remote", start_to_close_timeout=SOON)
-        named = await step(
-            persist, args=["named"], name="named", local=True, start_to_close_timeout=SOON
-        )
+        named = await near("named")
         retried = await workflow.execute_local_activity(
             persist,
             args=["retried", fail_before],
@@ -53,10 +51,12 @@ class Local:
             retry_policy=QUICKLY,
             local_retry_threshold=timedelta(milliseconds=threshold_ms),
         )
-        last = await step(
-            persist, args=["last"], name="last", local=True, start_to_close_timeout=SOON
-        )
-        return [first, named, retried, last]
+        return [first, named, retried, await near("last")]
+
+
+async def near(word: str) -> str:
+    """A local step of that name."""
+    return await step(persist, args=[word], name=word, local=True, start_to_close_timeout=SOON)
 
 
 @workflow.defn

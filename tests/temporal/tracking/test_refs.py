@@ -1,4 +1,4 @@
-"""Where a run's ref and metadata come from, live: memo, `tracked_ref`, rules, the workflow itself."""
+"""Where a run's ref and metadata come from: memo, `tracked_ref`, rules, the workflow itself."""
 
 from __future__ import annotations
 

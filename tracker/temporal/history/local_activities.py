@@ -6,7 +6,7 @@ began. Its start is stated as the end, "at the latest then", so that what the wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure as FailureProto
@@ -34,21 +34,35 @@ def tell_local_activities(projection: Projection, history: Sequence[HistoryEvent
     """Tell all local activities; possible only at the end, when all markers are known."""
     rounds = projection.rounds
     is_closed = projection.closed is not None
-    for call in local_calls(rounds, history, run_is_closed=is_closed) if rounds else ():
-        _tell(projection, call)
+    calls = local_calls(rounds, history, run_is_closed=is_closed) if rounds else []
+    retried = _first_retried(calls)
+    for call in calls:
+        _tell(projection, call, retried)
 
 
-def _tell(projection: Projection, call: LocalCall) -> None:
+def _first_retried(calls: Sequence[LocalCall]) -> dict[int, int]:
+    """By workflow task, the event id of its first marker of a round of several attempts: workflow
+    time counts the last of them alone, so that from there on it lags behind."""
+    first: dict[int, int] = {}
+    for call in calls:
+        for before, round_ in zip([None, *call.rounds], call.rounds, strict=False):
+            if round_.attempt > (1 if before is None else before.attempt + 1):
+                known = first.get(round_.task_id, round_.event_id)
+                first[round_.task_id] = min(known, round_.event_id)
+    return first
+
+
+def _tell(projection: Projection, call: LocalCall, retried: Mapping[int, int]) -> None:
     type_, key = call.rounds[0].activity_type, local_activity_key(call.ordinal)
     name = call.rounds[0].name or type_
     step = projection.step_identity(StepKind.LOCAL_ACTIVITY, key, name)
-    first_attempt, last = 1, call.rounds[-1]
+    last = call.rounds[-1]
     for round_ in call.rounds:
         if round_.abandoned:
             _tell_abandoned(projection, step, round_)
         else:
-            _tell_attempt(projection, step, round_, round_.attempt == first_attempt)
-        first_attempt = round_.attempt + 1
+            lags = retried.get(round_.task_id, round_.event_id + 1) <= round_.event_id
+            _tell_attempt(projection, step, round_, lags)
     if projection.closed is not None and last.backoff is not None:
         opened = OpenStep(step, type_, projection.rule_for(step.name), last.attempt)
         projection.events.append(closed_by_run(opened, projection.closed))
@@ -67,11 +81,9 @@ def _tell_abandoned(projection: Projection, step: StepIdentity, round_: Round) -
     )
 
 
-def _tell_attempt(
-    projection: Projection, step: StepIdentity, round_: Round, is_only_attempt: bool
-) -> None:
-    # Workflow time leaves out earlier attempts of the round; the marker's own time is never early.
-    ended_at = round_.completed_at if is_only_attempt else None
+def _tell_attempt(projection: Projection, step: StepIdentity, round_: Round, lags: bool) -> None:
+    # Where workflow time lags, the marker's own time is at least never early.
+    ended_at = None if lags else round_.completed_at
     finished_at = ended_at or round_.recorded_at
     attempt = AttemptIdentity(step=step, number=round_.attempt, started_at=finished_at)
     rule, outcome = projection.rule_for(step.name), _outcome(round_.failure)

@@ -41,6 +41,7 @@ class Round:
     """
 
     event_id: int
+    task_id: int
     recorded_at: datetime
     name: str | None
     seq: int
@@ -72,6 +73,7 @@ class Round:
         try:
             return cls(
                 event_id=event.event_id,
+                task_id=attributes.workflow_task_completed_event_id,
                 recorded_at=moment(event.event_time),
                 name=name,
                 seq=int(data["seq"]),
