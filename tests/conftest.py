@@ -7,7 +7,7 @@ rows or runs. Cloning the migrated template takes about 20 ms, a namespace about
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from temporalio.client import Client
 
 from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.embedded.temporal import EmbeddedTemporal
+from tracker.store.database import Database, DatabaseOptions
 
 TEMPLATE = "migrated_template"
 
@@ -58,6 +59,13 @@ def database(postgres_server: EmbeddedPostgres, migrated_template: str) -> Itera
     """DSN of a freshly migrated database of this test's own."""
     with _database_of(postgres_server, template=migrated_template) as dsn:
         yield dsn
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Database]:
+    """Connections to `database`."""
+    async with Database(DatabaseOptions(database)) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import UUID
-
-import pytest
 
 from tests.proxy import TcpProxy
 from tests.starts import NAMESPACE, accepted, count, encoded, rows, run_row
@@ -49,12 +46,6 @@ class ScriptedTemporal:
 
     async def cancel(self, start: LeasedStart, run_key: UUID) -> Retry | None:
         return None
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 async def accept_many(store: Database, number: int) -> list[UUID]:

@@ -27,7 +27,7 @@ from tracker.errors import ConfigurationError, IdempotencyConflict, InvalidReque
 from tracker.outbox import start_in_transaction, start_in_transaction_async
 from tracker.outbox.transactional import insert_start
 from tracker.store import outbox
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.temporal.start_encoder import StartEncoder
 
 ENCODER = StartEncoder(NAMESPACE, task_queue="orders")
@@ -36,12 +36,6 @@ ENCODER = StartEncoder(NAMESPACE, task_queue="orders")
 @dataclass
 class Order:
     number: str
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 def start(connection: Any, **options: Any) -> UUID:

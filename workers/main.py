@@ -28,11 +28,13 @@ from activities.email import EmailActivities, MailServer
 from examples.sample_shop import sample_order_activities
 from tracker.core.payloads import PayloadPolicy
 from tracker.core.ref_rules import RefRule
+from tracker.outbox.relay import Relay
 from tracker.recorder.options import RecorderOptions, default_spill_dir
-from tracker.store.database import DatabaseOptions
+from tracker.store.database import Database, DatabaseOptions
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
 from tracker.temporal.ref_rules import history_rules, load_rules
+from tracker.temporal.starter import TemporalStarter
 from tracker.temporal.watcher import Watcher
 from workers.settings import WorkerSettings
 from workflows.email_campaign import EmailCampaign
@@ -54,7 +56,11 @@ async def run(settings: WorkerSettings) -> None:
     if client is None:
         return
     with ThreadPoolExecutor(THREADS, thread_name_prefix="activity") as executor:
-        async with _watching(settings, client), _worker(settings, client, executor):
+        async with (
+            _watching(settings, client),
+            _relaying(settings, client),
+            _worker(settings, client, executor),
+        ):
             logger.info("worker polls task queue %s", settings.task_queue)
             await stop.wait()
             logger.info("worker stops")
@@ -137,6 +143,17 @@ async def _watching(settings: WorkerSettings, client: Client) -> AsyncGenerator[
         ref_rules=history_rules(_rules(settings)),
     )
     async with watcher:
+        yield
+
+
+@asynccontextmanager
+async def _relaying(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
+    """Start what `start_in_transaction` committed, also where no API runs."""
+    options = database_options(settings)
+    async with (
+        Database(options, max_connections=2) as database,
+        Relay(database, client.namespace, TemporalStarter(client)),
+    ):
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,14 +18,8 @@ from tracker.errors import IdempotencyConflict
 from tracker.migrations import grants_sql
 from tracker.models.wire import StartRun
 from tracker.store.accept import Accepted, ExistingRun, accept
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.temporal.start_encoder import StartEncoder
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 async def test_every_row_of_a_start(store: Database) -> None:

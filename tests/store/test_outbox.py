@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,15 +20,9 @@ from tracker.errors import NotFound
 from tracker.outbox.transactional import insert_start
 from tracker.store import outbox
 from tracker.store.accept import AcceptedStart
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.store.outbox import CancelDecision, LeasedStart
 from tracker.store.record import write_batch
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 async def leased(store: Database, **fields: Any) -> LeasedStart:

@@ -25,18 +25,12 @@ from tracker.errors import DatabaseUnavailable
 from tracker.outbox import Outcome, Retry, Started, start_in_transaction
 from tracker.outbox.starting import try_start
 from tracker.store import outbox
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
 from tracker.temporal.rpc import unavailable
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartOutcome, StartService
 from tracker.temporal.starter import TemporalStarter
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 @pytest.fixture

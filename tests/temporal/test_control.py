@@ -24,7 +24,7 @@ from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.errors import Conflict, NotFound, TemporalUnavailable, TransientError
 from tracker.models.wire import RunRead
 from tracker.store.audit import actions_of_run
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.store.record import write_batch
 from tracker.temporal.control import RunControl
 from tracker.temporal.executions import describe
@@ -70,12 +70,6 @@ class Counter:
     @workflow.update
     async def never(self) -> None:
         await workflow.wait_condition(lambda: self.total >= 50)
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -16,15 +16,9 @@ from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.outbox import Retry, Started
 from tracker.outbox.starting import try_start
 from tracker.store import outbox
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.store.outbox import CancelDecision, LeasedStart
 from tracker.temporal.starter import TemporalStarter
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 @pytest.fixture

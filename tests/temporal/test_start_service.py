@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,7 +16,7 @@ from tracker.core.ids import new_id
 from tracker.errors import IdempotencyConflict, InvalidRequest, UnknownWorkflowType
 from tracker.models.wire import StartRun
 from tracker.outbox import Outcome, Retry, Started
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
 from tracker.store.record import write_batch
 from tracker.store.workflow_types import WorkflowTypeCatalog
@@ -57,12 +56,6 @@ class EverReady:
 
     async def cancel(self, start: LeasedStart, run_key: UUID) -> Retry | None:
         return None
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ good, and what may pass."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,18 +19,12 @@ from tests.temporal.starting import a_lease, a_service, begun_elsewhere
 from tests.waiting import eventually
 from tracker.outbox import Refused, Retry, Started
 from tracker.outbox.starting import try_start
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
 from tracker.temporal.search_attributes import RefSearchAttributes
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartOutcome, StartService
 from tracker.temporal.starter import TemporalStarter
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +21,7 @@ from tracker.core.status import HISTORY_AUTHORITY
 from tracker.errors import Conflict, NotFound, TransientError
 from tracker.models.wire import RunRead
 from tracker.store import watch
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.temporal.executions import describe
 from tracker.temporal.projector import Projector
 from tracker.temporal.start_encoder import StartEncoder
@@ -45,12 +44,6 @@ class PacksAndWaits:
     async def run(self, order: str) -> None:
         await workflow.execute_activity(pack, order, schedule_to_close_timeout=timedelta(seconds=9))
         await workflow.wait_condition(lambda: False)
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    async with Database(DatabaseOptions(database)) as opened:
-        yield opened
 
 
 def a_watcher(store: Database, client: Client, pace: WatcherOptions = QUICK) -> Watcher:

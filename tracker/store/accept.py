@@ -25,7 +25,7 @@ from tracker.core.status import Engine, RunRank, RunStatus, run_version
 from tracker.errors import DatabaseUnavailable, IdempotencyConflict
 from tracker.store.database import AsyncConnection
 from tracker.store.queries import load
-from tracker.store.record import LABEL_MAX
+from tracker.store.record import LABEL_MAX, payload_row
 
 API_LEASE = 10.0
 """Seconds for which an accepted start belongs to the API that accepted it."""
@@ -170,7 +170,9 @@ def _document(start: AcceptedStart, lease: float, in_transaction: bool) -> str:
         "input_id": input_id,
         # The bytes that Temporal is given are those that history will have.
         "input_version": 1 if input_id is not None else None,
-        "input": None if start.input is None else _payload(input_id, start.input),
+        "input": None
+        if start.input is None or input_id is None
+        else payload_row(input_id, start.input),
     }
     if start.ref is not None:
         document |= {"ref_type": start.ref.ref_type, "ref_id": start.ref.ref_id}
@@ -188,15 +190,3 @@ def _input_id(start: AcceptedStart) -> UUID | None:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _payload(key: UUID | None, payload: StoredPayload) -> dict[str, Any]:
-    return {
-        "id": key,
-        "treatment": payload.treatment,
-        "encoding": payload.encoding,
-        "size": payload.size,
-        "digest": payload.digest.hex(),
-        "body": None if payload.body is None else orjson.Fragment(payload.body),
-        "data": None if payload.data is None else b64encode(payload.data).decode(),
-    }

@@ -60,7 +60,7 @@ def encode(batch: Batch) -> bytes:
             "run": _sorted(batch.runs),
             "step": _sorted(batch.steps),
             "attempt": _sorted(batch.attempts),
-            "payload": [_payload(key, batch.payloads[key]) for key in sorted(batch.payloads)],
+            "payload": [payload_row(key, batch.payloads[key]) for key in sorted(batch.payloads)],
             "ref": [_ref(run_id, ref) for run_id, ref in sorted(batch.refs, key=str)],
             "workflow_type": [_workflow_type(t) for _, t in sorted(batch.workflow_types.items())],
         }
@@ -79,7 +79,8 @@ def _sorted(rows: dict[UUID, Row]) -> list[Row]:
     return [rows[key] for key in sorted(rows)]
 
 
-def _payload(key: UUID, payload: StoredPayload) -> Row:
+def payload_row(key: UUID, payload: StoredPayload) -> Row:
+    """A stored payload as the statement takes it."""
     return {
         "id": key,
         "treatment": payload.treatment,

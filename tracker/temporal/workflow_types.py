@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from temporalio import workflow
@@ -21,7 +22,7 @@ def seen_types(worker: Worker, selection: Selection) -> Iterator[WorkflowTypeSee
     config = cast("Mapping[str, Any]", worker.config(active_config=True))
     for cls in config.get("workflows") or ():
         # Temporal keeps name and argument types of a workflow class in a private definition.
-        definition = workflow._Definition.from_class(cls)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+        definition: Any = workflow._Definition.from_class(cls)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
         if definition is None or not selection.takes(definition.name):
             continue
         yield WorkflowTypeSeen(
@@ -29,11 +30,17 @@ def seen_types(worker: Worker, selection: Selection) -> Iterator[WorkflowTypeSee
             name=cast("str", definition.name),
             task_queue=worker.task_queue,
             aliases=tracked_options(cls).aliases,
-            input_schema=_input_schema(definition.arg_types),
+            input_schema=_input_schema(definition.arg_types, _required(definition.run_fn)),
         )
 
 
-def _input_schema(arg_types: list[type] | None) -> Mapping[str, Any] | None:
+def _required(run: Callable[..., Any]) -> int:
+    """How many arguments a run method needs, itself not counted."""
+    _, *parameters = inspect.signature(run).parameters.values()
+    return sum(parameter.default is inspect.Parameter.empty for parameter in parameters)
+
+
+def _input_schema(arg_types: list[type] | None, required: int) -> Mapping[str, Any] | None:
     """JSON Schema of the argument list, as an array with one entry per argument; None where the
     types say nothing or pydantic cannot tell."""
     if arg_types is None:
@@ -48,4 +55,5 @@ def _input_schema(arg_types: list[type] | None) -> Mapping[str, Any] | None:
         return None
     items = [schemas[(i, "validation")] for i in range(len(arg_types))]
     definitions = {"$defs": shared["$defs"]} if "$defs" in shared else {}
-    return {"type": "array", "prefixItems": items, "maxItems": len(items), **definitions}
+    bounds = {"minItems": required, "maxItems": len(items)}
+    return {"type": "array", "prefixItems": items, **bounds, **definitions}
