@@ -79,6 +79,8 @@ def load(dsn: str, count: int) -> None:
         for statement in _SATELLITES:
             connection.execute(statement)
         connection.execute("VACUUM ANALYZE")
+        # What is still to be written would be written by those who are measured.
+        connection.execute("CHECKPOINT")
 
 
 def moment(share: float, count: int) -> datetime:

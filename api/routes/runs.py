@@ -13,7 +13,6 @@ from api.openapi import START_EXAMPLES
 from api.parameters import documented, from_query
 from api.routing import Route
 from api.waiting import wait_for_result
-from tracker.core.status import RunStatus
 from tracker.errors import (
     IdempotencyConflict,
     InvalidRequest,
@@ -71,7 +70,7 @@ async def start_workflow(
     on it runs, once, whatever fails. 409 `start_rejected`: Temporal refused it for good; the run
     is on record as `rejected`, and `details` has its id and the reason."""
     result = await access.services.starts.start(_with_key(start, idempotency_key))
-    if result.run.status is RunStatus.REJECTED:
+    if result.outcome is StartOutcome.REJECTED:
         raise _rejected(result.run)
     response.status_code = _STATUS_OF[result.outcome]
     created = result.outcome in (StartOutcome.CREATED, StartOutcome.ACCEPTED)

@@ -108,6 +108,13 @@ class TestIdempotency:
         again = await start(api, 409, workflow_id="same", idempotency_key="k-1")
         assert first["details"] == again["details"]
 
+    async def test_a_duplicate_stays_that_run(self, api: httpx.AsyncClient) -> None:
+        first = await start(api, 201, workflow_id="same")
+        asked = {"workflow_id": "same", "id_conflict_policy": "use_existing"}
+        for _ in range(2):
+            again = await start(api, 200, **asked, idempotency_key="k-1")
+            assert (again["run_id"], again["created"]) == (first["run_id"], False)
+
 
 class TestWorkflowIds:
     async def test_one_that_is_taken(self, api: httpx.AsyncClient) -> None:

@@ -35,6 +35,8 @@ LIVE_RUN_CLOSES = (
     RunStatus.CONTINUED_AS_NEW,
 )
 LIVE_STEP_CLOSES = (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.CANCELED)
+ATTEMPT_CLOSES = (*LIVE_STEP_CLOSES, StepStatus.TIMED_OUT)
+"""A worker that is late knows by the clock which timeout has ended its attempt."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,8 @@ def _of_attempt(number: int) -> list[Statement]:
     return [
         *(_of_step(run.attempt_started(number), who) for who in ("worker", "history")),
         *(_of_step(ended(None), who) for who in ("worker", "history")),
-        *(_of_step(ended(status), "worker") for status in LIVE_STEP_CLOSES),
-        *(
-            _of_step(ended(status, from_history=True), "history")
-            for status in (*LIVE_STEP_CLOSES, StepStatus.TIMED_OUT)
-        ),
+        *(_of_step(ended(status), "worker") for status in ATTEMPT_CLOSES),
+        *(_of_step(ended(status, from_history=True), "history") for status in ATTEMPT_CLOSES),
     ]
 
 

@@ -93,7 +93,7 @@ RUN = Table(
             error_message="text",
             error_stack="text",
         ),
-        *_group("input_version", "smallint", input_id="uuid"),
+        *_group("input_version", "integer", input_id="uuid"),
         *_group("metadata_version", "bigint", metadata="jsonb"),
         *_group("worker_version", "bigint", worker_identity="text", build_id="text"),
         *_group(
@@ -130,7 +130,7 @@ STEP = Table(
             error_type="text",
             error_message="text",
         ),
-        *_group("input_version", "smallint", input_id="uuid"),
+        *_group("input_version", "integer", input_id="uuid"),
         *_group("progress_at", "timestamptz", progress="jsonb"),
     ),
 )

@@ -43,6 +43,7 @@ class Recorder:
         self._writer = Writer(options.database)
         self._spill = Spill(options.spill_dir, options.spill_limit)
         self._entries: deque[_Entry] = deque()
+        self._in_flight: list[_Entry] = []
         self._wake = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,6 +69,7 @@ class Recorder:
             if not self._task.done():
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=_STOP_PATIENCE)
+        self._spill_events(self._in_flight)
         self._spill_events(self._take(len(self._entries)))
         self._loop = None
         self._clear_alarm()
@@ -130,6 +132,8 @@ class Recorder:
             except Exception:
                 # A dead task would leave every activity waiting for its budget, for ever.
                 logger.exception("recorder round failed", extra={"event": "recorder.failed"})
+                self._spill_events(self._in_flight)
+                self._in_flight = []
                 await asyncio.sleep(0.1)
 
     async def _next_round(self) -> None:
@@ -141,7 +145,10 @@ class Recorder:
         await self._wake.wait()
         self._wake.clear()
         self._clear_alarm()
-        await self._flush(self._take(self.options.max_batch))
+        # Whoever ends this in the middle finds there what is neither waiting nor written.
+        self._in_flight = self._take(self.options.max_batch)
+        await self._flush(self._in_flight)
+        self._in_flight = []
         if len(self._entries) >= self.options.max_batch or self._stop_asked.is_set():
             self._wake.set()
         elif self._entries:
@@ -174,12 +181,10 @@ class Recorder:
                 await self._write(events)
         except Unavailable as error:
             self._on_unavailable(error)
-            self._spill_events(events)
+            self._spill_events(entries)
             return
         self._trusts_flushes = True
-        for entry in entries:
-            if isinstance(entry, asyncio.Future) and not entry.done():
-                entry.set_result(None)
+        _release(entries)
 
     async def _write(self, events: Sequence[TrackerEvent]) -> None:
         """Write events; of a batch that is refused, find the event that is to blame."""
@@ -205,6 +210,7 @@ class Recorder:
 
     def _on_unavailable(self, error: Unavailable) -> None:
         self.counters.failures += 1
+        self._trusts_flushes = False
         longest = self.options.retry_after
         self._pause = min(longest, max(0.1, self._pause * 2)) * random.uniform(0.8, 1.0)
         kind = type(error.reason).__name__
@@ -227,6 +233,9 @@ class Recorder:
         except Unavailable as error:
             self._on_unavailable(error)
             return False
+        except OSError as error:
+            # What the disk does not give back now must not keep new events from the database.
+            self._warn_once("disk", "cannot read spilled tracker events: %s", error)
         self._pause = 0.0
         self._wake.set()
         if self._warned:
@@ -249,19 +258,34 @@ class Recorder:
         reader.done()
 
     def _spill_events(self, entries: Sequence[_Entry]) -> None:
+        """Keep events on disk; whoever waits for them need not wait any longer."""
         events = [entry for entry in entries if not isinstance(entry, asyncio.Future)]
         for start in range(0, len(events), self.options.max_batch):
-            part = events[start : start + self.options.max_batch]
-            try:
-                self._spill.append(encode_events(part))
-                self.counters.spilled += len(part)
-            except (SpillFull, BatchRefused) as error:
-                self.counters.dropped += len(part)
-                if "full" not in self._warned:
-                    self._warned.add("full")
-                    logger.error(
-                        "tracker events are lost, %d so far: %s",
-                        self.counters.dropped,
-                        error,
-                        extra={"event": "recorder.dropped"},
-                    )
+            self._spill_batch(events[start : start + self.options.max_batch])
+        _release(entries)
+
+    def _spill_batch(self, events: Sequence[TrackerEvent]) -> None:
+        try:
+            self._spill.append(encode_events(events))
+            self.counters.spilled += len(events)
+        except BatchRefused as error:
+            if len(events) == 1:
+                self._on_poison(events[0], error)
+                return
+            for event in events:
+                self._spill_batch([event])
+        except SpillFull as error:
+            self.counters.dropped += len(events)
+            lost = self.counters.dropped
+            self._warn_once("full", "tracker events are lost, %d so far: %s", lost, error)
+
+    def _warn_once(self, trouble: str, message: str, *arguments: object) -> None:
+        if trouble not in self._warned:
+            self._warned.add(trouble)
+            logger.error(message, *arguments, extra={"event": f"recorder.{trouble}"})
+
+
+def _release(entries: Sequence[_Entry]) -> None:
+    for entry in entries:
+        if isinstance(entry, asyncio.Future) and not entry.done():
+            entry.set_result(None)

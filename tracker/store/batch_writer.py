@@ -92,8 +92,9 @@ class Writer:
         """
         try:
             await self._connected()
-        except TrackerError as error:
-            raise Unavailable(error) from error
+        except (psycopg.Error, TrackerError, TimeoutError, OSError) as error:
+            await self.close()
+            raise Unavailable(_reason(error)) from error
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -114,8 +115,7 @@ class Writer:
     async def _execute(self, encoded: bytes) -> None:
         try:
             connection = await self._connected()
-            # The server's statement timeout cannot help when the network swallows the answer.
-            async with asyncio.timeout(self._options.statement_timeout * 1.5):
+            async with self._patience():
                 await record.execute(connection, self._options.schema, encoded)
         except (pg.DeadlockDetected, pg.SerializationFailure):
             raise
@@ -132,9 +132,14 @@ class Writer:
         if self._connection is None or self._connection.closed:
             await self.close()
             connection = await self._resources.enter_async_context(dedicated(self._options))
-            await check_schema(connection, self._options)
+            async with self._patience():
+                await check_schema(connection, self._options)
             self._connection = connection
         return self._connection
+
+    def _patience(self) -> asyncio.Timeout:
+        # The server's statement timeout cannot help when the network swallows the answer.
+        return asyncio.timeout(self._options.statement_timeout * 1.5)
 
 
 def _reason(error: Exception) -> TrackerError:

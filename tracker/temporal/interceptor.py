@@ -3,6 +3,7 @@ worker interceptor, every worker made from that client."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
@@ -21,12 +22,15 @@ from tracker.temporal.workflow_interceptor import TrackerWorkflowInbound
 
 
 class TrackerInterceptor(client.Interceptor, worker.Interceptor):
-    """Attributes:
-    next_scope: Scope of the worker that is being constructed; taken by its workflow side.
-    """
+    """Serves a client and the workers made from it; workers may be made in several threads."""
 
     def __init__(self) -> None:
-        self.next_scope: WorkerScope | None = None
+        self._construction = threading.local()
+
+    def construct_worker(self, scope: WorkerScope) -> None:
+        """Note the scope of the worker that this thread is about to construct; its workflow side
+        takes it."""
+        self._construction.scope = scope
 
     def intercept_client(self, next: client.OutboundInterceptor) -> client.OutboundInterceptor:
         """Put the ref of `tracked_ref` on starts."""
@@ -42,7 +46,7 @@ class TrackerInterceptor(client.Interceptor, worker.Interceptor):
         self, input: worker.WorkflowInterceptorClassInput
     ) -> type[worker.WorkflowInboundInterceptor]:
         """A class bound to the scope of the worker under construction (none in a replayer)."""
-        scope, self.next_scope = self.next_scope, None
+        scope: WorkerScope | None = vars(self._construction).pop("scope", None)
         externs = cast("dict[str, Any]", input.unsafe_extern_functions)  # pyright: ignore[reportUnknownMemberType]
         externs |= {REF_ADDED: _ref_added, METADATA_SET: _metadata_set}
         return type("BoundTrackerWorkflowInbound", (TrackerWorkflowInbound,), {"scope": scope})

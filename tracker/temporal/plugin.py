@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -126,7 +127,7 @@ class TrackerPlugin(SimplePlugin):
         """Make the worker's scope, and leave it where `run_worker` finds it."""
         config = super().configure_worker(config)
         scope = self._scope(config)
-        self._interceptor.next_scope = scope
+        self._interceptor.construct_worker(scope)
         # An interceptor that intercepts nothing: the public way from a config to its worker.
         config["interceptors"] = [*(_plain(config).get("interceptors") or []), _ScopeCarrier(scope)]
         install("temporalio.workflow", "temporalio.activity")
@@ -141,9 +142,10 @@ class TrackerPlugin(SimplePlugin):
         meter = worker.client.service_client.config.runtime
         async with shared_recorder(self._recorder_options, _meter(meter)) as recorder:
             scope.recorder = recorder
+            # Until the worker was constructed, the SDK had not settled it.
+            scope.build_id = scope.build_id or _default_build_id()
             token = current_scope.set(scope)
-            for seen in seen_types(worker, scope.selection):
-                recorder.record(seen)
+            _announce(worker, scope)
             try:
                 await next(worker)
             finally:
@@ -154,8 +156,7 @@ class TrackerPlugin(SimplePlugin):
         """Replay with our interceptor, which without a scope records nothing."""
         config = super().configure_replayer(config)
         others = [i for i in config.get("interceptors") or [] if i is not self._interceptor]
-        config["interceptors"] = [self._interceptor, *others]
-        self._interceptor.next_scope = None
+        config["interceptors"] = [TrackerInterceptor(), *others]
         return config
 
     def _scope(self, config: WorkerConfig) -> WorkerScope:
@@ -199,6 +200,21 @@ def _scope_of(worker: Worker) -> WorkerScope | None:
     interceptors: Sequence[Any] = config.get("interceptors") or []
     found = [i.scope for i in interceptors if isinstance(i, _ScopeCarrier)]
     return found[-1] if found else None
+
+
+def _announce(worker: Worker, scope: WorkerScope) -> None:
+    try:
+        for seen in seen_types(worker, scope.selection):
+            scope.record(seen)
+    except Exception:  # It reads what the SDK keeps to itself; a worker must start without.
+        scope.failed("workflow types")
+
+
+def _default_build_id() -> str | None:
+    """What the SDK tells the server as the build id of workers that have none: a digest of the code
+    that is loaded. It keeps the value to itself; without it, history tells it later."""
+    module = sys.modules.get("temporalio.worker._worker")
+    return getattr(module, "_default_build_id", None)
 
 
 def _plain(config: WorkerConfig) -> Mapping[str, Any]:

@@ -114,7 +114,7 @@ class StartService:
             schema = self._database.options.schema
             accepted = await accept(connection, schema, encoded, lease=self._lease)
         if isinstance(accepted, ExistingRun):
-            return StartResult(StartOutcome.EXISTING, await self._get(accepted.run_id))
+            return await self._repeated(accepted.run_id)
         return await self._try(encoded, accepted)
 
     def _check_input(self, start: StartRun, resolved: ResolvedType) -> None:
@@ -150,6 +150,13 @@ class StartService:
             # Somebody else, a worker for example, has told the run's fate meanwhile.
             return await self._told(await self._get(encoded.id))
         return await self._told(run_read(tried.run))
+
+    async def _repeated(self, run_id: UUID) -> StartResult:
+        """What the start that used the key first was told, as its run stands now."""
+        told = await self._told(await self._get(run_id))
+        if told.outcome is StartOutcome.CREATED:
+            return StartResult(StartOutcome.EXISTING, told.run)
+        return told
 
     async def _told(self, run: RunRead) -> StartResult:
         if run.status is not RunStatus.REJECTED:

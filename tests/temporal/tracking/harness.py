@@ -153,8 +153,9 @@ class Tracked:
     async def run(self, of: Handle | str | UUID | None) -> RecordedRun:
         """The one recorded run with a Temporal run id, with its steps and attempts."""
         key = UUID(run_id_of(of)) if isinstance(of, WorkflowHandle) else of
-        (found,) = [run for run in await self.runs() if str(run.temporal_run_id) == str(key)]
-        return found
+        found = [run for run in await self.runs() if str(run.temporal_run_id) == str(key)]
+        assert found, "not recorded"
+        return found[0]
 
     async def runs(self) -> list[RecordedRun]:
         """All recorded runs, in the order of their start."""

@@ -17,11 +17,7 @@ SOON = timedelta(seconds=10)
 
 
 class OutOfPaper(Exception):
-    """A plain exception with a constructor of its own."""
-
-    def __init__(self, tray: int) -> None:
-        super().__init__(f"tray {tray} is empty")
-        self.tray = tray
+    """A plain exception."""
 
 
 @activity.defn
@@ -32,7 +28,7 @@ def print_pages(pages: int, how: str) -> dict[str, Any]:
     for page in range(1, pages + 1):
         progress(page, done=page, total=pages)
     if how == "retry" and here.attempt == 1:
-        raise OutOfPaper(2)
+        raise OutOfPaper("tray 2 is empty")
     if how == "refuse":
         raise NonRetryable("no printer", {"tray": 2}, type="NoPrinter")
     return {

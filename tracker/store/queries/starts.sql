@@ -18,7 +18,7 @@ accepted AS MATERIALIZED (
     FROM given, jsonb_to_record(j) AS x(
         id uuid, namespace text, engine text, workflow_type text, workflow_id text,
         task_queue text, ref_type text, ref_id text, ref_version integer, input_id uuid,
-        input_version smallint, metadata jsonb, metadata_version bigint, status text, status_version bigint,
+        input_version integer, metadata jsonb, metadata_version bigint, status text, status_version bigint,
         request text, on_conflict text, lease double precision, in_transaction boolean)
     WHERE j->>'idempotency_key' IS NULL OR EXISTS (SELECT FROM claimed)
 ),
