@@ -64,17 +64,24 @@ class Recorder:
         """Write what is left, or spill it; events recorded later are counted as dropped."""
         self._stop_asked.set()
         self._wake.set()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_STOP_PATIENCE)
-            if not self._task.done():
-                self._task.cancel()
-                await asyncio.wait({self._task}, timeout=_STOP_PATIENCE)
-        self._spill_events(self._in_flight)
-        self._spill_events(self._take(len(self._entries)))
-        self._loop = None
-        self._clear_alarm()
-        await self._writer.close()
-        self._spill.close()
+        try:
+            if self._task is not None:
+                await self._end(self._task)
+        finally:
+            # Also when somebody in a hurry cancels this.
+            self._loop = None
+            self._clear_alarm()
+            self._spill_events(self._in_flight)
+            self._spill_events(self._take(len(self._entries)))
+            self._spill.close()
+            await self._writer.close()
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.wait({task}, timeout=_STOP_PATIENCE)
+        finally:
+            task.cancel()
+        await asyncio.wait({task}, timeout=_STOP_PATIENCE)
 
     @property
     def waiting(self) -> int:

@@ -86,11 +86,12 @@ async def test_a_database_that_refuses_costs_no_wait(tracked: Tracked) -> None:
     assert (recorder.counters.spilled, recorder.counters.dropped) == (3, 0)
 
 
+@pytest.mark.parametrize("hurry", [False, True], ids=["patient", "canceled"])
 async def test_nothing_is_lost_when_a_deaf_database_outlasts_the_stop(
-    tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+    tracked: Tracked, monkeypatch: pytest.MonkeyPatch, hurry: bool
 ) -> None:
     tracked.expects_trouble = True
-    monkeypatch.setattr(recorder_module, "_STOP_PATIENCE", 0.3)
+    monkeypatch.setattr(recorder_module, "_STOP_PATIENCE", 5.0 if hurry else 0.3)
     runs = [ARun(namespace=tracked.namespace) for _ in range(3)]
     async with TcpProxy(port(tracked.dsn)) as proxy:
         recorder = Recorder(tracked.options(proxy.redirect(tracked.dsn)))
@@ -101,7 +102,11 @@ async def test_nothing_is_lost_when_a_deaf_database_outlasts_the_stop(
         recorder.record(runs[1].started())
         await eventually(lambda: recorder.waiting == 0)
         recorder.record(runs[2].started())
-        await recorder.stop()
+        stopping = asyncio.create_task(recorder.stop())
+        if hurry:
+            await asyncio.sleep(0)
+            stopping.cancel()
+        await asyncio.wait({stopping})
     assert (recorder.counters.written, recorder.counters.spilled) == (1, 2)
     successor = Recorder(tracked.options())
     await successor.start()
