@@ -20,6 +20,6 @@ RUN useradd --system --create-home --uid 10001 flowtrail
 COPY --from=packages /venv /venv
 COPY . .
 USER flowtrail
-EXPOSE 8000
+EXPOSE 8080
 ENTRYPOINT ["flowtrail"]
 CMD ["api"]

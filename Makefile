@@ -27,7 +27,9 @@ check: .venv/.dev ## Lint, format, types, import rules, drift between migrations
 	$(BIN)/python -m pytest --quiet -m drift
 
 bench: .venv/.dev ## Run every benchmark at full size (ARGS=--quick: a minute each)
-	@set -e; for bench in $(BENCHES); do $(BIN)/python -m benchmarks.$$bench $(ARGS); done
+	@failed=0; for bench in $(BENCHES); do \
+		$(BIN)/python -m benchmarks.$$bench $(ARGS) || failed=1; \
+	done; exit $$failed
 
 migrate: .venv/.run ## Migrate the database of FLOWTRAIL_DATABASE_URL
 	$(BIN)/flowtrail migrate $(ARGS)

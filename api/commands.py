@@ -17,13 +17,14 @@ def api(
     port: int | None = typer.Option(None, help="Port; 0: any free one. [FLOWTRAIL_API_PORT]"),
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C, then let open requests finish."""
-    from api.logging import configure  # Other commands need no web server.
-    from api.serving import serve
+    from api.serving import serve  # Other commands need no web server.
     from api.settings import load_settings
+    from tracker.cli.logs import configure
 
     given = {"api_host": host, "api_port": port}
     settings = load_settings(**{name: v for name, v in given.items() if v is not None})
-    configure(settings.log_format)
+    # One line per request is ours (`api.middleware`), with id and duration.
+    configure(settings.log_format, quiet=("uvicorn.access", "httpx", "httpcore"))
     if not serve(settings):
         raise ConfigurationError(
             f"the API could not start on {settings.api_host}:{settings.api_port}; its log says why"

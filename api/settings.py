@@ -6,33 +6,15 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
-from tracker.core.payloads import Treatment
-from tracker.errors import ConfigurationError
-from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions
+from tracker.cli.environment import ProgramSettings, load
 
 
-class ApiSettings(BaseSettings):
-    """Settings of `flowtrail api`, as `FLOWTRAIL_<NAME>` or in `.env`; empty counts as not set."""
+class ApiSettings(ProgramSettings):
+    """Settings of `flowtrail api`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="FLOWTRAIL_",
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-    )
-
-    database_url: SecretStr = Field(description="Postgres that holds the tracker's tables.")
-    direct_database_url: SecretStr | None = Field(
-        default=None, description="The same database past a pooler in transaction mode."
-    )
-    db_schema: str = Field(
-        default=DEFAULT_SCHEMA, alias="FLOWTRAIL_SCHEMA", description="Schema of the tables."
-    )
     max_connections: int = Field(default=10, ge=1, description="Database connections at most.")
     api_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port; 0: any free one.")
@@ -45,13 +27,6 @@ class ApiSettings(BaseSettings):
     body_limit: int = Field(
         default=2 * 1024 * 1024, ge=1024, description="Bytes of a request's body at most."
     )
-    data_converter: str | None = Field(
-        default=None, description="`module:attribute` of the workers' Temporal data converter."
-    )
-    payload_default: Treatment | None = Field(
-        default=None,
-        description="What is kept of inputs: full, redacted, digest, none, encoded; as workers do.",
-    )
     search_attributes: bool = Field(
         default=False, description="Also set RefType and RefId in Temporal, where registered."
     )
@@ -61,7 +36,6 @@ class ApiSettings(BaseSettings):
     shutdown_grace: int = Field(
         default=10, ge=0, description="Seconds that open requests get to finish at a stop."
     )
-    log_format: Literal["console", "json"] = Field(default="console")
 
     @field_validator("allowed_origins", mode="before")
     @classmethod
@@ -79,15 +53,6 @@ class ApiSettings(BaseSettings):
             )
         return self
 
-    def database_options(self) -> DatabaseOptions:
-        """Where the tables are."""
-        direct = self.direct_database_url
-        return DatabaseOptions(
-            self.database_url.get_secret_value(),
-            schema=self.db_schema,
-            direct_dsn=None if direct is None else direct.get_secret_value(),
-        )
-
 
 def load_settings(**given: Any) -> ApiSettings:
     """Read the settings; what is given here wins over the environment.
@@ -95,13 +60,7 @@ def load_settings(**given: Any) -> ApiSettings:
     Raises:
         ConfigurationError: One is missing, malformed, or contradicts another.
     """
-    try:
-        return ApiSettings(**given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = "_".join(str(part) for part in first["loc"])
-        setting = f"setting FLOWTRAIL_{name.upper().removeprefix('FLOWTRAIL_')}: " if name else ""
-        raise ConfigurationError(f"{setting}{first['msg']}") from error
+    return load(ApiSettings, **given)
 
 
 def is_loopback(host: str) -> bool:

@@ -19,11 +19,12 @@ def register(app: typer.Typer) -> None:
 
 def worker() -> None:
     """Run a worker for the example workflows until SIGTERM or Ctrl-C."""
-    from workers.logs import configure  # Other commands need no temporalio.
+    from tracker.cli.environment import load  # Other commands need no temporalio.
+    from tracker.cli.logs import configure
     from workers.main import run
     from workers.settings import WorkerSettings
 
-    settings = WorkerSettings()  # pyright: ignore[reportCallIssue]  # The environment fills it.
+    settings = load(WorkerSettings)
     configure(settings.log_format)
     asyncio.run(run(settings))
 

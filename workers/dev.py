@@ -229,7 +229,9 @@ async def _run_job(addresses: Addresses) -> None:
         try:
             await client.result(started.run_id, timeout=JOB_WITHIN)
         except TrackerError as error:
-            raise DevFailed(f"the example job did not complete: {error}") from error
+            raise DevFailed(
+                f"the example job did not complete: {error}; see {DATA}/worker.log, {DATA}/api.log"
+            ) from error
         overview = await client.runs_by_ref("campaign/spring")
         print_answer(console, overview, await client.get_run(started.run_id))
 
@@ -255,12 +257,21 @@ async def _ready(client: AsyncTrackerClient) -> None:
         ) from None
 
 
+def _write_url(addresses: Addresses) -> Path:
+    """The database URL holds a password: into a private file, not onto the screen."""
+    path = DATA / "database-url"
+    path.touch(mode=0o600)
+    path.write_text(addresses.database_url + "\n")
+    return path
+
+
 def _print_addresses(addresses: Addresses, *, once: bool) -> None:
     console.print()
     console.print(f"API docs      {addresses.api}/docs")
     console.print(f"By reference  {addresses.api}/v1/refs/campaign/spring")
     if addresses.temporal_ui:
         console.print(f"Temporal UI   {addresses.temporal_ui}")
+    console.print(f'SQL           psql "$(cat {_write_url(addresses)})"')
     console.print(f"Mail          {DATA}/mail")
     console.print(f"Logs          {DATA}/api.log, {DATA}/worker.log")
     if not once:

@@ -30,7 +30,7 @@ from tracker.core.payloads import PayloadPolicy
 from tracker.core.ref_rules import RefRule
 from tracker.outbox.relay import Relay
 from tracker.recorder.options import RecorderOptions, default_spill_dir
-from tracker.store.database import Database, DatabaseOptions
+from tracker.store.database import Database
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
 from tracker.temporal.ref_rules import history_rules, load_rules
@@ -66,16 +66,6 @@ async def run(settings: WorkerSettings) -> None:
             logger.info("worker stops")
 
 
-def database_options(settings: WorkerSettings) -> DatabaseOptions:
-    """Where the worker's recorder and watcher write."""
-    direct = settings.direct_database_url
-    return DatabaseOptions(
-        settings.database_url.get_secret_value(),
-        schema=settings.db_schema,
-        direct_dsn=None if direct is None else direct.get_secret_value(),
-    )
-
-
 async def _connected(settings: WorkerSettings, stop: asyncio.Event) -> Client | None:
     """A client, as soon as Temporal answers; None if the stop came first."""
     connecting = asyncio.ensure_future(_connect(settings))
@@ -91,7 +81,7 @@ async def _connected(settings: WorkerSettings, stop: asyncio.Event) -> Client | 
 async def _connect(settings: WorkerSettings) -> Client:
     plugin = TrackerPlugin(
         recorder=RecorderOptions(
-            database_options(settings),
+            settings.database_options(),
             durability=settings.durability,
             spill_dir=settings.spill_dir or default_spill_dir(),
         ),
@@ -138,7 +128,7 @@ async def _watching(settings: WorkerSettings, client: Client) -> AsyncGenerator[
         return
     watcher = Watcher(
         client,
-        database_options(settings),
+        settings.database_options(),
         policy=PayloadPolicy(settings.payload_default),
         ref_rules=history_rules(_rules(settings)),
     )
@@ -149,7 +139,7 @@ async def _watching(settings: WorkerSettings, client: Client) -> AsyncGenerator[
 @asynccontextmanager
 async def _relaying(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
     """Start what `start_in_transaction` committed, also where no API runs."""
-    options = database_options(settings)
+    options = settings.database_options()
     async with (
         Database(options, max_connections=2) as database,
         Relay(database, client.namespace, TemporalStarter(client)),

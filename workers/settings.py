@@ -6,40 +6,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
 
-from tracker.core.payloads import Treatment
+from tracker.cli.environment import ProgramSettings
 from tracker.temporal.ref_rules import RULES_FILE
 
 
-class WorkerSettings(BaseSettings):
-    """Settings of `flowtrail worker`, as `FLOWTRAIL_<NAME>` or in `.env`."""
+class WorkerSettings(ProgramSettings):
+    """Settings of `flowtrail worker`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="FLOWTRAIL_", env_file=".env", extra="ignore", frozen=True
-    )
-
-    database_url: SecretStr = Field(description="Postgres that holds the tracker's tables.")
-    direct_database_url: SecretStr | None = Field(
-        default=None, description="The same database past a pooler in transaction mode."
-    )
-    db_schema: str = Field(
-        default="flowtrail", alias="FLOWTRAIL_SCHEMA", description="Schema of the tables."
-    )
     task_queue: str = Field(default="flowtrail", description="Task queue of the example workflows.")
     durability: Literal["awaited", "buffered"] = Field(
         default="awaited", description="Whether a step's end waits, shortly, for its flush."
     )
     spill_dir: Path | None = Field(
         default=None, description="Folder for events that the database does not take now."
-    )
-    data_converter: str | None = Field(
-        default=None, description="`module:attribute` of the Temporal data converter."
-    )
-    payload_default: Treatment | None = Field(
-        default=None,
-        description="What is kept of inputs and outputs: full, redacted, digest, none, encoded.",
     )
     rules_file: Path = Field(
         default=Path(RULES_FILE), description="Ref rules, `[[refs]]` in TOML; may be absent."
@@ -53,4 +34,3 @@ class WorkerSettings(BaseSettings):
     shutdown_grace: float = Field(
         default=10.0, ge=0, description="Seconds that activities get to finish at a stop."
     )
-    log_format: Literal["console", "json"] = Field(default="console")

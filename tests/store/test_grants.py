@@ -140,7 +140,7 @@ async def test_the_writer_records(roles: Roles) -> None:
         ("api", "INSERT INTO workflow (namespace, workflow_type, created_at) VALUES"
          " ('n', 't', now()) ON CONFLICT ON CONSTRAINT workflow_identity_key DO NOTHING"),
         ("api", "SELECT FROM step, attempt, payload, run_ref, run_label, workflow_type"),
-        ("reader", "SELECT FROM v_runs, v_steps, v_attempts, v_workflows"),
+        ("reader", "SELECT FROM v_runs, v_steps, v_attempts, v_workflows, v_refs"),
         ("reader", "SELECT FROM run, step, attempt, payload, run_ref, run_label, workflow"),
         ("reader", "SELECT actor, action, reason FROM audit"),
     ],
@@ -191,7 +191,7 @@ def test_every_table_was_thought_of(roles: Roles) -> None:
                 [role],
             )
             granted |= {row[0] for row in rows}
-    views = {"v_attempts", "v_runs", "v_steps", "v_workflows"}
+    views = {"v_attempts", "v_refs", "v_runs", "v_steps", "v_workflows"}
     assert granted == TrackerRow.metadata.tables.keys() | views | {"alembic_version"}
 
 

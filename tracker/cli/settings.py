@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tracker.cli.environment import load
 from tracker.client import TrackerClient
 from tracker.core.payloads import Treatment
 from tracker.errors import ConfigurationError
@@ -81,12 +82,7 @@ def load_settings() -> CliSettings:
     Raises:
         ConfigurationError: One is malformed.
     """
-    try:
-        return CliSettings()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"setting {name}: {first['msg']}") from error
+    return load(CliSettings)
 
 
 @asynccontextmanager

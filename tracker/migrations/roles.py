@@ -10,7 +10,7 @@ import re
 
 from tracker.store.database import DEFAULT_SCHEMA
 
-VIEWS = ("v_attempts", "v_runs", "v_steps", "v_workflows")
+VIEWS = ("v_attempts", "v_refs", "v_runs", "v_steps", "v_workflows")
 
 WRITER = {
     "SELECT": ("alembic_version",),

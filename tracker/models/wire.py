@@ -136,9 +136,11 @@ class RunRead(Answer):
     metadata: dict[str, Any] | None = None
     error: ErrorInfo | None = None
     attempt: int | None = None
-    parent_run_id: UUID | None = Field(default=None, description="Temporal run id of the parent.")
+    parent_temporal_run_id: UUID | None = Field(
+        default=None, description="Temporal run id of the parent."
+    )
     parent_workflow_id: str | None = None
-    first_run_id: UUID | None = Field(
+    first_temporal_run_id: UUID | None = Field(
         default=None, description="Temporal run id of the first run of the chain."
     )
     continued_from: UUID | None = None

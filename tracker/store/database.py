@@ -17,6 +17,7 @@ from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -55,13 +56,19 @@ class DatabaseOptions:
                 f"got {self.schema!r}"
             )
 
-    def connect_arguments(self) -> dict[str, Any]:
+    def connect_arguments(self, *, pooled: bool) -> dict[str, Any]:
         """Keyword arguments for psycopg: timeouts and keepalives, so that a dead network ends as
-        an error instead of a wait without end."""
+        an error instead of a wait without end.
+
+        Args:
+            pooled: The connection may go through a pooler, which refuses start-up options; the
+                role's own `statement_timeout` counts there.
+        """
+        timeout = f"-c statement_timeout={round(self.statement_timeout * 1000)}"
         return {
             "autocommit": True,
             "connect_timeout": max(1, round(self.connect_timeout)),
-            "options": f"-c statement_timeout={round(self.statement_timeout * 1000)}",
+            **({} if pooled else {"options": timeout}),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -86,7 +93,7 @@ class Database:
         self._pool = AsyncConnectionPool[AsyncConnection](
             options.dsn,
             connection_class=_PooledConnection,
-            kwargs=options.connect_arguments()
+            kwargs=options.connect_arguments(pooled=options.direct_dsn is not None)
             | {
                 "row_factory": dict_row,
                 # Only what asks for it by `prepare=True`, and never through a pooler.
@@ -143,6 +150,23 @@ much as a small query. One that broke meanwhile fails its next user, who is told
 class _PooledConnection(psycopg.AsyncConnection[DictRow]):
     used_at = 0.0
 
+    async def execute(
+        self,
+        query: Any,
+        params: Any = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool = False,
+    ) -> psycopg.AsyncCursor[DictRow]:
+        """See psycopg. A prepared `SELECT *` fails once a newer version has migrated a column in;
+        outside of transactions it is then run unprepared, until the pool renews the connection."""
+        try:
+            return await super().execute(query, params, prepare=prepare, binary=binary)
+        except pg.FeatureNotSupported:
+            if not prepare or self.info.transaction_status is not TransactionStatus.IDLE:
+                raise
+        return await super().execute(query, params, prepare=False, binary=binary)
+
 
 async def _check_if_idle(connection: AsyncConnection) -> None:
     if time.monotonic() - cast("_PooledConnection", connection).used_at > TRUSTED_SECONDS:
@@ -160,7 +184,7 @@ async def dedicated(options: DatabaseOptions) -> AsyncGenerator[AsyncConnection]
         connection = await psycopg.AsyncConnection[DictRow].connect(
             options.direct_dsn or options.dsn,
             row_factory=dict_row,
-            **options.connect_arguments(),
+            **options.connect_arguments(pooled=False),
         )
     try:
         yield connection

@@ -1,8 +1,8 @@
 """Lists of runs: one page by keyset, along the index that suits the filter best.
 
-A page is two statements at most: a probe that measures the possible drivers, left out where there
-is only one, and the page itself. Both have the same shape whatever the values are, and both are
-bounded: the cost of a page does not grow with the table.
+A page is four statements at most: up to three probes that measure the possible drivers, left out
+where there is only one, and the page itself. All have the same shape whatever the values are, and
+all are bounded: the cost of a page does not grow with the table.
 """
 
 from __future__ import annotations
@@ -39,18 +39,11 @@ async def list_runs(database: Database, namespace: str, filters: RunFilter) -> R
     Raises:
         InvalidRequest: The cursor is none, or one of another list.
     """
-    async with database.connection() as connection:
-        return await page_of_runs(connection, database, namespace, filters)
-
-
-async def page_of_runs(
-    connection: AsyncConnection, database: Database, namespace: str, filters: RunFilter
-) -> RunPage:
-    """`list_runs` on a connection that is at hand."""
     digest = list_digest("runs", namespace, filters)
     after = None if filters.cursor is None else decode_cursor(filters.cursor, digest)
     query = _Query(selection(filters, namespace), filters.order == "newest", filters.limit, after)
-    rows = await _page(connection, database, query)
+    async with database.connection() as connection:
+        rows = await _page(connection, database, query)
     page, more = rows[: filters.limit], len(rows) > filters.limit
     return RunPage(
         runs=[run_read(row) for row in page],

@@ -35,8 +35,8 @@ def run_fields(row: Row) -> dict[str, Any]:
         **{name: row[name] for name in _RUN_FIELDS},
         "run_id": row["id"],
         "temporal_run_id": row["run_key"],
-        "parent_run_id": row["parent_run_key"],
-        "first_run_id": row["first_run_key"],
+        "parent_temporal_run_id": row["parent_run_key"],
+        "first_temporal_run_id": row["first_run_key"],
         "error": error_info(row),
         "from_history": row["status_version"] >= HISTORY_AUTHORITY,
     }

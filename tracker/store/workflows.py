@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from tracker.store import queries
 from tracker.store.cursors import decode_cursor, encode_cursor, list_digest
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.payloads import get_payloads
-from tracker.store.run_queries import page_of_runs
+from tracker.store.run_queries import list_runs
 from tracker.store.run_rows import Row
 
 WORKFLOWS_OF_REF = 100
@@ -38,8 +39,25 @@ async def list_workflows(
     Raises:
         InvalidRequest: The cursor is none, or one of another list.
     """
+    digest = list_digest("workflows", namespace, filters)
+    parameters: dict[str, Any] = {
+        "namespace": namespace,
+        **filters.model_dump(exclude={"limit", "cursor"}),
+        "limit": filters.limit + 1,
+    }
+    if filters.cursor is not None:
+        after = decode_cursor(filters.cursor, digest)
+        parameters |= {"after_at": after.at, "after_id": after.id}
+    sql = database.sql(_statement(filters))
     async with database.connection() as connection:
-        return await _list_workflows(connection, database, namespace, filters)
+        cursor = await connection.execute(sql, parameters, prepare=True)
+        rows: list[Row] = list(await cursor.fetchall())
+        page, more = rows[: filters.limit], len(rows) > filters.limit
+        payloads = await _payloads(connection, database, page)
+    return WorkflowPage(
+        workflows=_workflows(page, payloads),
+        next_cursor=encode_cursor(page[-1], digest, at="created_at") if more else None,
+    )
 
 
 async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) -> RefOverview:
@@ -52,9 +70,10 @@ async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) 
     kind, key = ref.ref_type, ref.ref_id
     runs_of_ref = RunFilter(ref_type=kind, ref_id=key, limit=page.limit, cursor=page.cursor)
     workflows_of_ref = WorkflowFilter(ref_type=kind, ref_id=key, limit=WORKFLOWS_OF_REF)
-    async with database.connection() as connection:
-        runs = await page_of_runs(connection, database, namespace, runs_of_ref)
-        workflows = await _list_workflows(connection, database, namespace, workflows_of_ref)
+    runs, workflows = await asyncio.gather(
+        list_runs(database, namespace, runs_of_ref),
+        list_workflows(database, namespace, workflows_of_ref),
+    )
     return RefOverview(
         ref_type=kind,
         ref_id=key,
@@ -72,28 +91,6 @@ async def list_workflow_types(database: Database, namespace: str) -> list[Workfl
             sql, {"namespace": namespace, "limit": WORKFLOW_TYPES_MAX}
         )
         return [WorkflowTypeRead(**row) for row in await cursor.fetchall()]
-
-
-async def _list_workflows(
-    connection: AsyncConnection, database: Database, namespace: str, filters: WorkflowFilter
-) -> WorkflowPage:
-    digest = list_digest("workflows", namespace, filters)
-    parameters: dict[str, Any] = {
-        "namespace": namespace,
-        **filters.model_dump(exclude={"limit", "cursor"}),
-        "limit": filters.limit + 1,
-    }
-    if filters.cursor is not None:
-        after = decode_cursor(filters.cursor, digest)
-        parameters |= {"after_at": after.at, "after_id": after.id}
-    cursor = await connection.execute(database.sql(_statement(filters)), parameters, prepare=True)
-    rows: list[Row] = list(await cursor.fetchall())
-    page, more = rows[: filters.limit], len(rows) > filters.limit
-    payloads = await _payloads(connection, database, page)
-    return WorkflowPage(
-        workflows=_workflows(page, payloads),
-        next_cursor=encode_cursor(page[-1], digest, at="created_at") if more else None,
-    )
 
 
 # A workflow's runs, by the columns of run_workflow_idx in their order. `=` finds no NULL and IS NOT

@@ -114,6 +114,14 @@ class RunFacts:
             self._run_id = self.carried().run_id(info.namespace, info.workflow_id, run_key, first)
         return self._run_id
 
+    def shown(self, summary: str | None) -> str | None:
+        """A summary that the workflow gave a command, unless it may be read behind a codec only."""
+        scope = self._scope
+        if scope is None or not scope.has_codec:
+            return summary
+        rule = scope.policy.rule_for(workflow.info().workflow_type)
+        return summary if keeps_text(rule) else None
+
     def log_fields(self) -> dict[str, Any]:
         """What log records of this run carry; empty if it cannot be told."""
         try:

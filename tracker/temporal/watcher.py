@@ -185,7 +185,7 @@ class Watcher:
         await watch.move_cursor(self._database, self._client.namespace, behind or reached)
 
     async def _cursor(self) -> datetime:
-        """What closed before the first watcher came is for `flowtrail backfill`."""
+        """What closed before the first watcher came is not taken in."""
         cursor = await watch.get_cursor(self._database, self._client.namespace)
         return cursor or datetime.now(UTC)
 

@@ -116,7 +116,7 @@ class _TrackerWorkflowOutbound(WorkflowOutboundInterceptor):
         header = replace(
             header,
             # History has no header of a local activity; it knows the name by the summary.
-            step=header.step or input.summary,
+            step=header.step or self._facts.shown(input.summary),
             ordinal=self._activities,
             asked_at=micros(self._facts.now()),
         )

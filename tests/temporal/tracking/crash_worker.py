@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from temporalio.client import Client
@@ -30,7 +31,14 @@ async def main(
     client = await Client.connect(
         address, namespace=namespace, plugins=[TrackerPlugin(recorder=options)]
     )
-    async with Worker(client, task_queue=queue, workflows=WORKFLOWS, activities=ACTIVITIES):
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=WORKFLOWS,
+        activities=ACTIVITIES,
+        # How long the server keeps tasks for a worker that is dead.
+        sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=200),
+    ):
         await told.wait()
 
 

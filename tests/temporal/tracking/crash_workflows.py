@@ -18,9 +18,8 @@ QUICKLY = RetryPolicy(initial_interval=timedelta(milliseconds=20), backoff_coeff
 @activity.defn
 async def hold_once(mark: str) -> str:
     """Waits for ever where the mark is not made yet, and makes it."""
-    if Path(mark).exists():
+    if not made(mark):
         return "second time"
-    Path(mark).touch()
     await asyncio.Event().wait()
     return "never"
 
@@ -28,8 +27,16 @@ async def hold_once(mark: str) -> str:
 @activity.defn
 async def finish(mark: str) -> str:
     """Makes the mark and is done."""
-    Path(mark).touch()
+    made(mark)
     return "finished"
+
+
+def made(mark: str) -> bool:
+    """Make a mark; whether it is new."""
+    path = Path(mark)
+    is_new = not path.exists()
+    path.touch()
+    return is_new
 
 
 @workflow.defn

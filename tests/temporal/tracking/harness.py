@@ -152,7 +152,7 @@ class Tracked:
 
     async def run(self, of: Handle | str | UUID | None) -> RecordedRun:
         """The one recorded run with a Temporal run id, with its steps and attempts."""
-        key = UUID(run_id_of(of)) if isinstance(of, WorkflowHandle) else of
+        key = _key_of(of) if isinstance(of, WorkflowHandle) else of
         found = [run for run in await self.runs() if str(run.temporal_run_id) == str(key)]
         assert found, "not recorded"
         return found[0]
@@ -178,33 +178,42 @@ class Tracked:
         async with self._connection() as connection:
             return await self._rows(connection, table)
 
+    async def payloads(self) -> list[dict[str, Any]]:
+        """All rows of the table `payload`, of other namespaces too."""
+        async with self._connection() as connection:
+            return await (await connection.execute("SELECT * FROM flowtrail.payload")).fetchall()
+
     async def events(self, of: Handle) -> Sequence[HistoryEvent]:
         """Temporal's history of the very run that a handle names."""
         exact = self.connection.get_workflow_handle(of.id, run_id=run_id_of(of))
         return (await exact.fetch_history()).events
 
     async def history(
-        self, of: Handle, policy: PayloadPolicy | None = None, codec: Any = None
+        self,
+        of: Handle,
+        policy: PayloadPolicy | None = None,
+        codec: Any = None,
+        projected_at: datetime | None = None,
     ) -> list[TrackerEvent]:
         """What the run's history says."""
         events = await self.events(of)
         given: dict[str, Any] = {
             "namespace": self.namespace,
             "workflow_id": of.id,
-            "run_key": UUID(run_id_of(of)),
+            "run_key": _key_of(of),
             "policy": (policy or PayloadPolicy()).resolved(has_codec=codec is not None),
         }
         clear = await clear_payloads(events, codec, **given) if codec else None
-        return project(events, **given, projected_at=datetime.now(UTC), clear=clear)
+        when = projected_at or datetime.now(UTC)
+        return project(events, **given, projected_at=when, clear=clear)
 
-    async def corrected(self, of: Handle) -> RecordedRun:
-        """The run after its history was written over what was recorded live; asserts that the
-        other order, history first, gives the same rows."""
-        told, key = await self.history(of), UUID(run_id_of(of))
+    async def corrected(self, of: Handle, **options: Any) -> RecordedRun:
+        """The run after its history was written over what was recorded live by this process;
+        asserts that the other order, history first, gives the same rows."""
+        live_first, key = await self.after_history(of, **options), _key_of(of)
+        told = await self.history(of, **options, projected_at=live_first.projected_at)
         live = [event for event in self.heard if _run_key(event) == key]
         async with self._connection() as connection:
-            await write_batch(connection, "flowtrail", fold(told))
-            live_first = await self.run(of)
             await connection.execute(_FORGET, [self.namespace] * 3)
             await write_batch(connection, "flowtrail", fold(told))
             await write_batch(connection, "flowtrail", fold(live))
@@ -212,6 +221,16 @@ class Tracked:
         differing = _differences(_plain(live_first), _plain(history_first))
         assert not differing, f"live first, history first: {differing}"
         return history_first
+
+    async def after_history(self, of: Handle, **options: Any) -> RecordedRun:
+        """The run after its history was written over what was recorded live.
+
+        Args:
+            options: Of `history`.
+        """
+        async with self._connection() as connection:
+            await write_batch(connection, "flowtrail", fold(await self.history(of, **options)))
+        return await self.run(of)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[psycopg.AsyncConnection[DictRow]]:
@@ -239,6 +258,10 @@ def run_id_of(handle: Handle) -> str:
     run_id = handle.run_id or handle.first_execution_run_id or handle.result_run_id
     assert run_id is not None
     return run_id
+
+
+def _key_of(handle: Handle) -> UUID:
+    return UUID(run_id_of(handle))
 
 
 def _run_key(event: Any) -> UUID | None:

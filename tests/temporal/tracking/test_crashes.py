@@ -46,7 +46,7 @@ async def test_killed_in_the_middle_of_a_step(tracked: Tracked, tmp_path: Path) 
             assert await handle.result() == ["second time", "finished"]
 
     live = await tracked.run(remote)
-    for seen in (live, await tracked.corrected(remote)):
+    for seen in (live, await tracked.after_history(remote)):
         held = seen.step("hold_once")
         assert (held.status, held.attempts, held.output) == ("completed", 2, "second time")
         assert held.outcomes == [(1, "lost"), (2, "completed")]
@@ -54,7 +54,7 @@ async def test_killed_in_the_middle_of_a_step(tracked: Tracked, tmp_path: Path) 
         assert first.worker_identity != "second" == second.worker_identity
         assert seen.step("finish").outcomes == [(1, "completed")]
     live = await tracked.run(local)
-    for seen in (live, await tracked.corrected(local)):
+    for seen in (live, await tracked.after_history(local)):
         assert seen.statuses == [("hold_once", "completed"), ("finish", "completed")]
         held = seen.step("hold_once")
         # Nothing of the first try is in history, so the second one is the first again.
@@ -86,7 +86,7 @@ async def test_told_to_stop_while_a_flush_is_awaited(tracked: Tracked, tmp_path:
     async with tracked.worker(WORKFLOWS, ACTIVITIES):
         assert await handle.result() == ["finished", "finished"]
     run = await tracked.run(handle)
-    for seen in (run, await tracked.corrected(handle)):
+    for seen in (run, await tracked.after_history(handle)):
         assert seen.status == "completed"
         assert [step.outcomes for step in seen.steps if step.kind == "activity"] == [
             [(1, "completed")],

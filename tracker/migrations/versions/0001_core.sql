@@ -327,8 +327,11 @@ CREATE VIEW v_runs AS
 SELECT r.id AS run_id, r.namespace, r.engine, r.run_key AS temporal_run_id, r.workflow_type,
        r.workflow_id, r.task_queue, r.ref_type, r.ref_id, r.status, r.ordered_at, r.accepted_at,
        r.started_at, r.finished_at, r.paused_at, i.body AS input, o.body AS output,
-       r.error_type, r.error_message, r.error_stack, r.metadata, r.first_run_key,
-       r.continued_from, r.continued_to, r.parent_run_key, r.parent_workflow_id, r.root_run_key,
+       r.error_type, r.error_message, r.error_stack, r.metadata,
+       r.first_run_key AS first_temporal_run_id, r.parent_run_key AS parent_temporal_run_id,
+       r.root_run_key AS root_temporal_run_id, r.parent_workflow_id,
+       r.continued_from AS continued_from_temporal_run_id,
+       r.continued_to AS continued_to_temporal_run_id,
        r.attempt, r.cron_schedule, r.duplicate_of, r.worker_identity, r.build_id,
        r.task_failed_at, r.task_failure_type, r.task_failure_message,
        r.status_version >= (1::bigint << 60) AS from_history, r.projected_at
@@ -338,6 +341,13 @@ LEFT JOIN payload o ON o.id = r.output_id;
 
 -- Two branches each, since `=` finds no NULL and IS NOT DISTINCT FROM no index; the order repeats
 -- the columns of run_workflow_idx so that the latest run is its last entry.
+CREATE VIEW v_refs AS
+SELECT f.namespace, f.ref_type, f.ref_id, f.run_id,
+       (r.ref_type, r.ref_id) IS NOT DISTINCT FROM (f.ref_type, f.ref_id) AS is_primary,
+       r.workflow_type, r.status, f.ordered_at
+FROM run_ref f
+JOIN run r ON r.id = f.run_id;
+
 CREATE VIEW v_workflows AS
 SELECT w.id AS workflow_row_id, w.namespace, w.workflow_type, w.ref_type, w.ref_id, w.metadata,
        w.created_at, latest.id AS latest_run_id, latest.status AS latest_status,

@@ -1,23 +1,33 @@
-"""Logging of the API program: structlog renders stdlib records, with the request's id on each."""
+"""Logging of the programs: structlog renders what everybody logs by stdlib logging, with request
+id, ref, run id and step on the records that have one."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import structlog
 
-_QUIET = ("uvicorn.access", "httpx", "httpcore")
+from tracker.log import TrackerLogFilter
+
+# Temporal's loggers attach whole info objects; what matters of them is in the tracker's fields.
+_FOREIGN = ("temporal_activity", "temporal_workflow", "color_message")
 
 
-def configure(log_format: Literal["console", "json"]) -> None:
-    """Send all records to standard error, for people or for machines."""
+def configure(log_format: Literal["console", "json"], *, quiet: Sequence[str] = ()) -> None:
+    """Send all records to standard error, for people or for machines.
+
+    Args:
+        quiet: Loggers of which only warnings are wanted.
+    """
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=False)
     )
     handler = logging.StreamHandler()
+    handler.addFilter(TrackerLogFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -35,8 +45,7 @@ def configure(log_format: Literal["console", "json"]) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in _QUIET:
-        # One line per request is ours (`api.middleware`), with id and duration.
+    for name in quiet:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -51,5 +60,8 @@ class _Extras(structlog.stdlib.ExtraAdder):
         event_dict = super().__call__(logger, name, event_dict)
         if event_dict["event"] != message:
             event_dict["kind"], event_dict["event"] = event_dict["event"], message
-        event_dict.pop("color_message", None)
-        return event_dict
+        return {
+            field: value
+            for field, value in event_dict.items()
+            if value is not None and field not in _FOREIGN
+        }
