@@ -82,6 +82,7 @@ class Sdk:
         self.rounds.append(
             Round(
                 event_id=self._next_event,
+                task_id=self._next_event,
                 recorded_at=NOON,
                 name=None,
                 seq=call.seq,

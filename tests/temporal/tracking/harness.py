@@ -107,7 +107,8 @@ class Tracked:
 
     def plugin(self, **options: Any) -> TrackerPlugin:
         """The plugin on this test's database."""
-        return TrackerPlugin(**({"recorder": self.options()} | options))
+        given: dict[str, Any] = {"recorder": self.options()} | options
+        return TrackerPlugin(**given)
 
     def client(self, **options: Any) -> Client:
         """A client with the plugin.

@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -152,7 +152,7 @@ def reveals(value: Any) -> bool:
     return any(clue.decode() in str(value) for clue in _clues())
 
 
-async def everything(dsn: str) -> Any:
+async def everything(dsn: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Each row of each table of the tracker."""
     async with await psycopg.AsyncConnection[DictRow].connect(
         dsn, row_factory=dict_row

@@ -98,11 +98,15 @@ async def test_a_retried_workflow_is_a_chain(tracked: Tracked) -> None:
     first, second = await tracked.runs()
     assert (first.status, first.attempt, first.error_message) == ("failed", 1, "run 1 failed")
     assert (second.status, second.attempt, second.output) == ("completed", 2, 2)
-    assert second.continued_from == second.first_run_key == first.temporal_run_id
+    assert (
+        second.continued_from_temporal_run_id
+        == second.first_temporal_run_id
+        == first.temporal_run_id
+    )
     assert first.run_id != second.run_id
     corrected = await tracked.corrected(handle)
     assert (corrected.status, corrected.error_type) == ("failed", "NotYet")
-    assert corrected.continued_to == second.temporal_run_id
+    assert corrected.continued_to_temporal_run_id == second.temporal_run_id
 
 
 async def test_cron_is_a_chain(tracked: Tracked) -> None:
@@ -116,8 +120,12 @@ async def test_cron_is_a_chain(tracked: Tracked) -> None:
         first, second, *_ = await eventually(two_runs)
         await handle.terminate()
     assert first.cron_schedule == second.cron_schedule == "@every 1s"
-    assert second.continued_from == second.first_run_key == first.temporal_run_id
-    assert (await tracked.corrected(handle)).continued_to == second.temporal_run_id
+    assert (
+        second.continued_from_temporal_run_id
+        == second.first_temporal_run_id
+        == first.temporal_run_id
+    )
+    assert (await tracked.corrected(handle)).continued_to_temporal_run_id == second.temporal_run_id
 
 
 async def test_a_workflow_task_failure_leaves_the_run_open(tracked: Tracked) -> None:

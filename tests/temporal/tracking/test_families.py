@@ -23,8 +23,8 @@ async def test_continue_as_new(tracked: Tracked, own_memo: bool) -> None:
     assert [len(run.metadata) for run in runs] == [2, 3, 4]
     first, *rest = runs
     for before, run in zip(runs, rest, strict=False):
-        assert run.continued_from == before.temporal_run_id
-        assert run.first_run_key == first.temporal_run_id
+        assert run.continued_from_temporal_run_id == before.temporal_run_id
+        assert run.first_temporal_run_id == first.temporal_run_id
         assert run.workflow_id == first.workflow_id == handle.id
         assert run.started_at > before.started_at
         assert before.finished_at is not None
@@ -36,7 +36,7 @@ async def test_continue_as_new(tracked: Tracked, own_memo: bool) -> None:
     [workflow] = await tracked.rows("v_workflows")
     assert (workflow["runs_count"], workflow["latest_status"]) == (3, "completed")
     corrected = await tracked.corrected(handle)
-    assert corrected.continued_to == rest[0].temporal_run_id
+    assert corrected.continued_to_temporal_run_id == rest[0].temporal_run_id
     assert (corrected.status, corrected.output) == ("continued_as_new", None)
     assert corrected.metadata == {"dept": "x", "run2": True}
 
@@ -68,7 +68,7 @@ async def test_a_child(
             "workflow_id": f"{handle.id}/child",
         }
         assert seen.started_at <= step.started_at <= step.finished_at <= seen.finished_at
-    assert child.parent_run_key == child.root_run_key == parent.temporal_run_id
+    assert child.parent_temporal_run_id == child.root_temporal_run_id == parent.temporal_run_id
     assert child.parent_workflow_id == handle.id
     assert child.run_id != parent.run_id
     for run in (parent, child):

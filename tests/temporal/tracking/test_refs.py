@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,7 @@ async def test_only_selected_types_are_recorded(
     assert seen & {"Parent", "Child"} == recorded
 
 
-async def described(tracked: Tracked, links: list[list[str]], **options: object) -> RecordedRun:
+async def described(tracked: Tracked, links: list[list[str]], **options: Any) -> RecordedRun:
     """A run of `Describing` that ended, served by the client that started it."""
     client = options.get("client") or tracked.client()
     async with tracked.worker(WORKFLOWS, ACTIVITIES, client=client):

@@ -91,11 +91,13 @@ async def test_async_completion(tracked: Tracked, fails: bool) -> None:
     async with tracked.worker(WORKFLOWS, [hand_over]):
         handle = await tracked.start("HandingOver")
 
-        async def handed_over() -> RecordedRun | None:
+        async def handed_over() -> RecordedRun:
             run = await tracked.run(handle)
-            return run if run.steps else None
+            assert run.steps
+            return run
 
         run = await eventually(handed_over)
+        assert run is not None
         assert run.step("hand_over").outcomes == [(1, "running")]
         elsewhere = tracked.connection.get_async_activity_handle(
             workflow_id=handle.id, run_id=str(run.temporal_run_id), activity_id="1"
