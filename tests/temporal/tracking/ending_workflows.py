@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -101,18 +100,6 @@ class Hanging:
 
 
 @workflow.defn
-class Continued:
-    """Continues as new until the count is reached."""
-
-    @workflow.run
-    async def run(self, count: int, memo: dict[str, Any] | None = None) -> int:
-        await workflow.execute_activity(clean_up, str(count), start_to_close_timeout=SOON)
-        if count:
-            workflow.continue_as_new(args=[count - 1], memo=memo)
-        return count
-
-
-@workflow.defn
 class Retried:
     """Fails in its first runs; the policy of the start makes another one."""
 
@@ -143,34 +130,12 @@ class Buggy:
 
 
 @workflow.defn
-class Fated:
-    """Ends as it is told."""
+class Quick:
+    """Returns what it was given."""
 
     @workflow.run
-    async def run(self, fate: str) -> str:
-        if fate == "fail":
-            raise ApplicationError("as told", type="Told")
-        if fate == "wait":
-            await workflow.wait_condition(lambda: False)
-        return fate
-
-
-@workflow.defn
-class Parent:
-    """Starts a child of the given fate."""
-
-    @workflow.run
-    async def run(self, fate: str) -> str:
-        own = workflow.info().workflow_id
-        try:
-            return await workflow.execute_child_workflow(
-                Fated.run,
-                "wait" if fate == "time out" else fate,
-                id=own if fate == "clash" else f"{own}/child",
-                run_timeout=timedelta(milliseconds=200) if fate == "time out" else None,
-            )
-        except Exception as error:
-            return type(error.__cause__ or error).__name__
+    async def run(self, word: str) -> str:
+        return word
 
 
 @workflow.defn
@@ -207,4 +172,4 @@ class Swallowing:
         return "unreachable"
 
 
-WORKFLOWS = [TimingOut, Hanging, Continued, Retried, Buggy, Fated, Parent, Racing, Swallowing]
+WORKFLOWS = [TimingOut, Hanging, Retried, Buggy, Quick, Racing, Swallowing]

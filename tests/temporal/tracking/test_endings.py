@@ -111,7 +111,7 @@ async def test_a_retried_workflow_is_a_chain(tracked: Tracked) -> None:
 
 async def test_cron_is_a_chain(tracked: Tracked) -> None:
     async with tracked.worker(WORKFLOWS, ACTIVITIES):
-        handle = await tracked.start("Fated", "done", cron_schedule="@every 1s")
+        handle = await tracked.start("Quick", "done", cron_schedule="@every 1s")
 
         async def two_runs() -> list[RecordedRun]:
             runs = await tracked.runs()
