@@ -121,9 +121,10 @@ def _outcome(error: BaseException) -> AttemptOutcome:
     if not (isinstance(error, asyncio.CancelledError) or is_cancelled_exception(error)):
         return AttemptOutcome.FAILED
     details = activity.cancellation_details()
-    if details is not None and details.timed_out:
-        return AttemptOutcome.TIMED_OUT
-    return AttemptOutcome.CANCELED
+    if details is None:
+        # Nobody asked for it: it broke off by itself, which Temporal takes for a failure.
+        return AttemptOutcome.FAILED
+    return AttemptOutcome.TIMED_OUT if details.timed_out else AttemptOutcome.CANCELED
 
 
 def _take_annotations(error: BaseException, scope: AttemptScope) -> None:

@@ -63,6 +63,7 @@ class AttemptRecord:
     _progress: Any = None
     _progress_sent: float = 0.0
     _progress_waits: bool = False
+    _alarm: asyncio.TimerHandle | None = None
 
     @classmethod
     def begin(
@@ -132,13 +133,23 @@ class AttemptRecord:
         )
 
     def progressed(self, details: Sequence[Any]) -> None:
-        """Note a heartbeat; recorded at most once a `PROGRESS_INTERVAL`."""
+        """Note a heartbeat, on the worker's loop; recorded at most once a `PROGRESS_INTERVAL`."""
         try:
             self._last_heartbeat = self._now()
             self._progress, self._progress_waits = list(details), True
-            now = time.monotonic()
-            if now - self._progress_sent >= PROGRESS_INTERVAL:
-                self._progress_sent = now
+            pause = self._progress_sent + PROGRESS_INTERVAL - time.monotonic()
+            if pause <= 0:
+                self._send_progress()
+            elif self._alarm is None:
+                self._alarm = asyncio.get_running_loop().call_later(pause, self._send_late)
+        except Exception:
+            self.scope.failed("heartbeat")
+
+    def _send_late(self) -> None:
+        # The last of several may be followed by silence for hours.
+        self._alarm = None
+        try:
+            if self._progress_waits:
                 self._send_progress()
         except Exception:
             self.scope.failed("heartbeat")
@@ -175,6 +186,8 @@ class AttemptRecord:
         result: Any,
         error: BaseException | None,
     ) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._progress_waits:
             self._send_progress()
         expired, kept = self._expired(), _kept(annotations, self.rule)
@@ -182,6 +195,9 @@ class AttemptRecord:
             self.scope.record(self._timed_out(expired, kept))
             return
         finished_at = self._now()
+        output = self.scope.stored_output(result, self.rule) if error is None else None
+        if error is None and (error := self.scope.refusal(result, output)) is not None:
+            outcome = AttemptOutcome.FAILED
         delay = self._next_delay(outcome, error, finished_at)
         closes = self._closes(outcome, delay)
         # A cancellation that was asked for is no failure, and history tells none.
@@ -193,7 +209,7 @@ class AttemptRecord:
                 finished_at=finished_at,
                 closes_step=closes,
                 next_retry_at=None if delay is None else finished_at + delay,
-                output=self.scope.stored_output(result, self.rule) if error is None else None,
+                output=output,
                 error=None if told is None else failure_from_exception(told, keeps_text(self.rule)),
                 annotations=kept,
             )
@@ -239,13 +255,14 @@ class AttemptRecord:
         if outcome is AttemptOutcome.FAILED:
             return StepStatus.FAILED if delay is None else None
         details = activity.cancellation_details()
-        by_order = details is None or details.cancel_requested or details.not_found
-        if outcome is AttemptOutcome.CANCELED and by_order:
-            return StepStatus.CANCELED
-        return None
+        if outcome is not AttemptOutcome.CANCELED or details is None:
+            return None
+        # Else it goes on at another worker, or later.
+        is_final = not (details.worker_shutdown or details.paused or details.reset)
+        return StepStatus.CANCELED if is_final else None
 
     def _send_progress(self) -> None:
-        self._progress_waits = False
+        self._progress_waits, self._progress_sent = False, time.monotonic()
         shown = _shown(self._progress)
         encoded = json.dumps(shown, default=str).encode()
         if not keeps_text(self.rule) or len(encoded) > PROGRESS_LIMIT or not fits_jsonb(encoded):

@@ -128,8 +128,13 @@ class TrackerPlugin(SimplePlugin):
         config = super().configure_worker(config)
         scope = self._scope(config)
         self._interceptor.construct_worker(scope)
+        given = _plain(config)
+        # Given to the worker alone, the plugin's interceptor does not come with the client.
+        from_client = given["client"].config(active_config=True)["interceptors"]
+        own = [] if self._interceptor in from_client else [self._interceptor]
         # An interceptor that intercepts nothing: the public way from a config to its worker.
-        config["interceptors"] = [*(_plain(config).get("interceptors") or []), _ScopeCarrier(scope)]
+        carrier = _ScopeCarrier(scope)
+        config["interceptors"] = [*own, *(given.get("interceptors") or []), carrier]
         install("temporalio.workflow", "temporalio.activity")
         return config
 

@@ -170,6 +170,10 @@ class RunFacts:
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
             output = scope.stored_output(result, self._rule_of(scope, run))
+            refused = scope.refusal(result, output)
+            if refused is not None:
+                self.raised(refused)
+                return
             scope.record(
                 RunClosed(
                     run=run,

@@ -90,6 +90,20 @@ class WorkerScope:
             return None
         return stored_output_from_value(value, self.payload_converter, rule, self.policy.limit)
 
+    def refusal(self, value: Any, stored: StoredPayload | None) -> Exception | None:
+        """Why Temporal will not take a result, which makes its owner fail after all.
+
+        Args:
+            stored: From `stored_output`; a result that could be stored is converted no second time.
+        """
+        if value is None or stored is not None:
+            return None
+        try:
+            self.payload_converter.to_payloads([value])
+        except Exception as error:
+            return error
+        return None
+
     def _digests_are_of_encoded(self, rule: PayloadRule) -> bool:
         # History digests what the codec made, which a worker never sees.
         return self.has_codec and rule.treatment is Treatment.DIGEST

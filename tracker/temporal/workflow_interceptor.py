@@ -8,7 +8,8 @@ on whether anything is recorded: the same with the recorder away, in replay, or 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -49,22 +50,18 @@ class TrackerWorkflowInbound(WorkflowInboundInterceptor):
         """Run the workflow function between `run.started` and its close."""
         self._enter()
         self._facts.started(input.args)
-        try:
+        with self._telling_an_end():
             result = await self.next.execute_workflow(input)
-        except workflow.ContinueAsNewError:
-            self._facts.continued_as_new()
-            raise
-        except (Exception, asyncio.CancelledError) as error:
-            self._facts.raised(error)
-            raise
         self._facts.completed(result)
         return result
 
     async def handle_signal(self, input: HandleSignalInput) -> None:
-        """Signals are recorded from history, which alone can tell two of them apart."""
+        """Signals are recorded from history, which alone can tell two of them apart; what a handler
+        raises ends the run as if the workflow function had raised it."""
         self._enter()
         self._facts.progressed()
-        await self.next.handle_signal(input)
+        with self._telling_an_end():
+            await self.next.handle_signal(input)
 
     def handle_update_validator(self, input: HandleUpdateInput) -> None:
         """Record a rejected update: it leaves no trace in history."""
@@ -88,9 +85,22 @@ class TrackerWorkflowInbound(WorkflowInboundInterceptor):
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) or workflow.is_failure_exception(error):
                 self._facts.step_closed(step, error)
+            else:
+                self._facts.raised(error)
             raise
         self._facts.step_closed(step, None, result)
         return result
+
+    @contextmanager
+    def _telling_an_end(self) -> Generator[None]:
+        try:
+            yield
+        except workflow.ContinueAsNewError:
+            self._facts.continued_as_new()
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            self._facts.raised(error)
+            raise
 
     def _enter(self) -> None:
         current_facts.set(self._facts)

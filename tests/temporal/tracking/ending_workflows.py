@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -172,4 +173,43 @@ class Swallowing:
         return "unreachable"
 
 
-WORKFLOWS = [TimingOut, Hanging, Retried, Buggy, Quick, Racing, Swallowing]
+@workflow.defn
+class EndedByHandler:
+    """Ends by what a signal's or an update's handler raises, or by a result that is none; the bugs
+    are there once, for a worker without a sandbox."""
+
+    bugs = 0
+
+    def __init__(self) -> None:
+        self._how = ""
+
+    @workflow.run
+    async def run(self, how: str = "") -> Any:
+        await workflow.wait_condition(lambda: bool(how or self._how))
+        if self._how == "unserialisable" and self._has_bug():
+            return object()
+        return "mended"
+
+    @workflow.signal
+    def end(self, how: str) -> None:
+        if how == "continue":
+            workflow.continue_as_new("at once")
+        if how == "fail":
+            raise ApplicationError("by a signal", type="Signaled")
+        if how == "bug" and self._has_bug():
+            raise ValueError("a bug in a handler")
+        self._how = how
+
+    @workflow.update
+    async def update(self) -> str:
+        if self._has_bug():
+            raise ValueError("a bug in a handler")
+        self._how = "updated"
+        return self._how
+
+    def _has_bug(self) -> bool:
+        EndedByHandler.bugs += 1
+        return EndedByHandler.bugs == 1
+
+
+WORKFLOWS = [TimingOut, Hanging, Retried, Buggy, Quick, Racing, Swallowing, EndedByHandler]

@@ -38,6 +38,9 @@ PATIENT = 5.0
 _OFTEN = timedelta(milliseconds=50)
 """Cancellations reach an activity in the answer to a heartbeat, which the SDK sends that often."""
 
+_TASK_TIMEOUT = timedelta(seconds=3)
+"""After it, a workflow task that a worker took and did not live to do goes to somebody else."""
+
 Handle = WorkflowHandle[Any, Any]
 
 
@@ -147,7 +150,7 @@ class Tracked:
     ) -> Handle:
         """Start a workflow on the test's queue, by a client without the plugin unless given."""
         given = {"id": f"w-{uuid.uuid4().hex[:8]}", "task_queue": self.queue} | options
-        given.setdefault("execution_timeout", SOON)
+        given = {"execution_timeout": SOON, "task_timeout": _TASK_TIMEOUT} | given
         starter = cast("Any", client or self.connection)
         return await starter.start_workflow(workflow, args=args, **given)
 

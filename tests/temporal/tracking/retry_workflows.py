@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +54,20 @@ async def refuse(how: str) -> None:
 
 
 @activity.defn
+async def break_off(how: str) -> Any:
+    """Ends the first time in a way that Temporal takes for a failure, though nothing was raised
+    that looks like one."""
+    if activity.info().attempt > 1:
+        return "second time"
+    if how == "cancels itself":
+        raise asyncio.CancelledError
+    if how == "heartbeat":
+        activity.heartbeat(object())
+        await asyncio.Event().wait()
+    return object()
+
+
+@activity.defn
 async def count(total: int) -> list[Any]:
     """Heartbeats, then fails once, and goes on from where it stood."""
     done = (current_step().heartbeat_details or [0])[0]
@@ -61,6 +76,29 @@ async def count(total: int) -> list[Any]:
         if number == 2 and activity.info().attempt == 1:
             raise CardDeclined("in the middle")
     return [done, total]
+
+
+class Slow:
+    """An activity that is silent after two heartbeats, until it is told to end."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+
+    @activity.defn
+    async def fall_silent(self) -> None:
+        """Heartbeats twice at once."""
+        progress(done=1)
+        progress(done=2)
+        await self.opened.wait()
+
+
+@workflow.defn
+class Silent:
+    """One activity that falls silent."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.execute_activity_method(Slow.fall_silent, start_to_close_timeout=SOON)
 
 
 @workflow.defn
@@ -114,5 +152,15 @@ class Stepping:
         await step(refuse, how, name="ask nicely", retry=retry, start_to_close_timeout=SOON)
 
 
-WORKFLOWS = [Charging, Refusing, Stepping]
-ACTIVITIES = [charge, refuse, count]
+@workflow.defn
+class BreakingOff:
+    """One activity that breaks off."""
+
+    @workflow.run
+    async def run(self, how: str) -> Any:
+        retry = Retry(max_attempts=2, initial=0.02)
+        return await step(break_off, how, retry=retry, start_to_close_timeout=SOON)
+
+
+WORKFLOWS = [Charging, Refusing, Stepping, BreakingOff, Silent]
+ACTIVITIES = [charge, refuse, break_off, count]

@@ -12,10 +12,14 @@ from tests.temporal.tracking.harness import Handle, RecordedRun, Tracked
 from tests.temporal.tracking.retry_workflows import (
     ACTIVITIES,
     WORKFLOWS,
+    BreakingOff,
     Charging,
     Refusing,
+    Slow,
     Stepping,
 )
+from tests.waiting import eventually
+from tracker.temporal import attempts
 
 BOUND = timedelta(seconds=2)
 
@@ -128,6 +132,28 @@ async def test_linear_backoff(tracked: Tracked, how: str) -> None:
             assert ("Caused by: CardDeclined: by the bank" in one.error_stack) == (how != "plain")
 
 
+@pytest.mark.parametrize(
+    ("how", "type_"),
+    [
+        ("cancels itself", "CancelledError"),
+        ("heartbeat", "CancelledError"),
+        ("unserialisable", "TypeError"),
+    ],
+)
+async def test_an_attempt_that_temporal_takes_for_a_failure(
+    tracked: Tracked, how: str, type_: str
+) -> None:
+    handle, run = await ran(tracked, BreakingOff, how)
+    for seen in (run, await tracked.corrected(handle)):
+        step = seen.step("break_off")
+        assert (step.status, step.output) == ("completed", "second time")
+        assert step.outcomes == [(1, "failed"), (2, "completed")]
+        first, second = step.tries
+        assert first.error_type == type_
+        assert first.next_retry_at - first.finished_at == timedelta(milliseconds=20)
+        assert first.next_retry_at <= second.started_at
+
+
 async def test_progress_is_the_latest_heartbeat(tracked: Tracked) -> None:
     handle, run = await ran(tracked, Stepping, "progress")
     for seen in (run, await tracked.corrected(handle)):
@@ -135,6 +161,24 @@ async def test_progress_is_the_latest_heartbeat(tracked: Tracked) -> None:
         assert count.progress == {"done": 3, "total": 3}
         assert count.output == [2, 3]
         assert count.tries[-1].started_at <= count.progress_at <= count.tries[-1].finished_at
+
+
+async def test_the_last_heartbeat_before_a_silence(
+    tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "PROGRESS_INTERVAL", 0.1)
+    slow = Slow()
+    async with tracked.worker(WORKFLOWS, [slow.fall_silent]):
+        handle = await tracked.start("Silent")
+
+        async def shows_the_second() -> bool:
+            run = await tracked.run(handle)
+            return [step.progress for step in run.steps] == [{"done": 2}]
+
+        await eventually(shows_the_second)
+        assert (await tracked.run(handle)).statuses == [("fall_silent", "started")]
+        slow.opened.set()
+        await handle.result()
 
 
 async def ran(

@@ -12,9 +12,18 @@ from temporalio.client import WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from tests.temporal.tracking.ending_workflows import WORKFLOWS, Buggy, Gates, Racing, clean_up, hang
+from tests.temporal.tracking.ending_workflows import (
+    WORKFLOWS,
+    Buggy,
+    EndedByHandler,
+    Gates,
+    Racing,
+    clean_up,
+    hang,
+)
 from tests.temporal.tracking.harness import Handle, RecordedRun, Tracked
 from tests.waiting import eventually
+from tracker.core.events import RunClosed
 
 ACTIVITIES = [hang, clean_up]
 
@@ -137,11 +146,15 @@ async def test_a_workflow_task_failure_leaves_the_run_open(tracked: Tracked) -> 
         workflow_runner=UnsandboxedWorkflowRunner(),
     ):
         handle = await tracked.start("Buggy")
-        await gates.entered.wait()
-        run = await tracked.run(handle)
+
+        async def waits_at_the_gate() -> RecordedRun:
+            run = await tracked.run(handle)
+            assert run.statuses == [("clean_up", "completed"), ("wait_at_gate", "started")]
+            return run
+
+        run = await eventually(waits_at_the_gate)
         assert (run.status, run.finished_at, run.error_type) == ("running", None, None)
         assert (run.task_failure_type, run.task_failure_message) == ("ValueError", "a bug")
-        assert run.statuses == [("clean_up", "completed"), ("wait_at_gate", "started")]
         gates.opened.set()
         assert await handle.result() == "mended"
     run = await tracked.run(handle)
@@ -149,6 +162,41 @@ async def test_a_workflow_task_failure_leaves_the_run_open(tracked: Tracked) -> 
         assert (seen.status, seen.output, seen.error_type) == ("completed", "mended", None)
         assert (seen.task_failure_type, seen.task_failure_message) == ("ValueError", "a bug")
         assert seen.started_at < seen.task_failed_at < seen.finished_at
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "error"),
+    [("continue", "continued_as_new", None), ("fail", "failed", "Signaled")],
+)
+async def test_ended_by_a_signal_handler(
+    tracked: Tracked, how: str, status: str, error: str | None
+) -> None:
+    async with tracked.worker(WORKFLOWS, ACTIVITIES):
+        handle = await tracked.start("EndedByHandler")
+        await handle.signal("end", how)
+        await asyncio.wait([asyncio.ensure_future(handle.result())])
+    run = await tracked.run(handle)
+    for seen in (run, await tracked.corrected(handle)):
+        assert (seen.status, seen.error_type) == (status, error)
+
+
+@pytest.mark.parametrize("how", ["bug", "update", "unserialisable"])
+async def test_a_task_failure_by_a_handler_or_a_result(tracked: Tracked, how: str) -> None:
+    EndedByHandler.bugs = 0
+    async with tracked.worker(WORKFLOWS, ACTIVITIES, workflow_runner=UnsandboxedWorkflowRunner()):
+        handle = await tracked.start("EndedByHandler")
+        if how == "update":
+            assert await handle.execute_update("update") == "updated"
+        else:
+            await handle.signal("end", how)
+        assert await handle.result() == "mended"
+    type_ = "TypeError" if how == "unserialisable" else "ValueError"
+    run = await tracked.run(handle)
+    for seen in (run, await tracked.corrected(handle)):
+        assert (seen.status, seen.output, seen.error_type) == ("completed", "mended", None)
+        assert seen.task_failure_type == type_
+    closes = [event for event in tracked.heard if isinstance(event, RunClosed)]
+    assert len(closes) == 1, "a close that the SDK could not even send"
 
 
 async def test_the_close_of_the_longer_history_wins(tracked: Tracked) -> None:
@@ -167,7 +215,7 @@ async def test_the_close_of_the_longer_history_wins(tracked: Tracked) -> None:
         await handle.signal("nudge")
         passed_on.set()
         assert await handle.result() == 1
-    closes = [event for event in tracked.heard if type(event).__name__ == "RunClosed"]
+    closes = [event for event in tracked.heard if isinstance(event, RunClosed)]
     run = await tracked.run(handle)
     for seen in (run, await tracked.corrected(handle)):
         assert (seen.status, seen.output) == ("completed", 1)

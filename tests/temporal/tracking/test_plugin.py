@@ -122,6 +122,15 @@ async def test_an_interceptor_that_rewrites_errors_sits_inside(tracked: Tracked)
         assert (step.error_type, step.tries[0].error_type) == ("StepRewritten", "StepRewritten")
 
 
+async def test_given_to_a_worker_instead_of_its_client(tracked: Tracked) -> None:
+    plugins = [tracked.plugin()]
+    async with tracked.worker(WORKFLOWS, [talk], client=tracked.connection, plugins=plugins):
+        handle = await tracked.start("Talking")
+        assert await handle.result() == "talked"
+    run = await tracked.run(handle)
+    assert (run.status, run.metadata, len(run.steps)) == ("completed", {"said": True}, 2)
+
+
 @pytest.mark.parametrize(
     "runner",
     [SandboxedWorkflowRunner(), UnsandboxedWorkflowRunner()],
