@@ -55,7 +55,7 @@ class Sizes:
     concurrency: int = 50
 
 
-FULL = Sizes(rounds=10, busy=300, single=60)
+FULL = Sizes(rounds=8, busy=200, single=40)
 QUICK = Sizes(rounds=3, busy=100, single=15)
 
 
