@@ -33,9 +33,9 @@ from tracker.recorder.options import RecorderOptions, default_spill_dir
 from tracker.store.database import Database
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
+from tracker.temporal.reconciler import Reconciler
 from tracker.temporal.ref_rules import history_rules, load_rules
 from tracker.temporal.starter import TemporalStarter
-from tracker.temporal.watcher import Watcher
 from workers.settings import WorkerSettings
 from workflows.email_campaign import EmailCampaign
 from workflows.order_fulfilment import OrderFulfilment, ShipOrder
@@ -57,7 +57,7 @@ async def run(settings: WorkerSettings) -> None:
         return
     with ThreadPoolExecutor(THREADS, thread_name_prefix="activity") as executor:
         async with (
-            _watching(settings, client),
+            _reconciling(settings, client),
             _relaying(settings, client),
             _worker(settings, client, executor),
         ):
@@ -122,17 +122,17 @@ def _worker(settings: WorkerSettings, client: Client, executor: ThreadPoolExecut
 
 
 @asynccontextmanager
-async def _watching(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
-    if not settings.watch:
+async def _reconciling(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
+    if not settings.reconcile:
         yield
         return
-    watcher = Watcher(
+    reconciler = Reconciler(
         client,
         settings.database_options(),
         policy=PayloadPolicy(settings.payload_default),
         ref_rules=history_rules(_rules(settings)),
     )
-    async with watcher:
+    async with reconciler:
         yield
 
 

@@ -25,7 +25,7 @@ class WorkerSettings(ProgramSettings):
     rules_file: Path = Field(
         default=Path(RULES_FILE), description="Ref rules, `[[refs]]` in TOML; may be absent."
     )
-    watch: bool = Field(
+    reconcile: bool = Field(
         default=True, description="Also project runs that closed without their worker's word."
     )
     smtp_host: str = Field(default="127.0.0.1", description="Mail server of the campaign example.")

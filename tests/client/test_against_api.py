@@ -24,7 +24,7 @@ from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.store import keys
 from tracker.store.database import Database, DatabaseOptions
 from tracker.temporal.plugin import TrackerPlugin
-from tracker.temporal.watcher import Watcher
+from tracker.temporal.reconciler import Reconciler
 
 QUEUE = "checkout"
 
@@ -80,8 +80,8 @@ async def worker(temporal_client: Client, database: str, tmp_path: Path) -> Asyn
     tracked = Worker(
         Client(**config), task_queue=QUEUE, workflows=[Checkout], activities=[price_of]
     )
-    # The watcher tells what a run continued as: its worker does not know.
-    async with tracked, Watcher(temporal_client, DatabaseOptions(database)):
+    # The reconciler tells what a run continued as: its worker does not know.
+    async with tracked, Reconciler(temporal_client, DatabaseOptions(database)):
         yield
 
 

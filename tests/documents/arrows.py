@@ -44,7 +44,7 @@ class Statement:
     """What somebody says about one run or step.
 
     Attributes:
-        who: `API`, `worker`, `history` or `watcher`.
+        who: `API`, `worker`, `history` or `reconciler`.
     """
 
     status: str
@@ -57,7 +57,7 @@ class Statement:
             return False
         if self.version >= HISTORY_AUTHORITY and other.version >= HISTORY_AUTHORITY:
             return False  # A run has one history, and that one end.
-        if self.who == "watcher":
+        if self.who == "reconciler":
             return other.status == "running"  # `mark_lost` asks for that.
         # The outbox entry goes with the first outcome; only "it runs after all" may come later.
         both_by_api = self.who == other.who == "API"
@@ -74,7 +74,7 @@ def arrows(statements: list[Statement]) -> dict[tuple[str, str], set[str]]:
 
 
 def statements_about_a_run() -> list[Statement]:
-    """By API and relay (`tracker.store.accept`, `outbox`), workers, history, the watcher."""
+    """By API and relay (`tracker.store.accept`, `outbox`), workers, history, the reconciler."""
     by_api = [
         (RunStatus.ACCEPTED, RunRank.ACCEPTED, 0),
         (RunStatus.REJECTED, RunRank.REFUSED, 0),
@@ -87,7 +87,7 @@ def statements_about_a_run() -> list[Statement]:
         seen = RunProgressed(run=run.identity, history_length=length)
         found += [_of_run(seen, "worker"), _of_run(seen, "history")]
         found += [_of_run(run.closed(s, history_length=length), "worker") for s in LIVE_RUN_CLOSES]
-        found.append(Statement(RunStatus.LOST, run_version(RunRank.CLOSED, length), "watcher"))
+        found.append(Statement(RunStatus.LOST, run_version(RunRank.CLOSED, length), "reconciler"))
     for status in (*LIVE_RUN_CLOSES, RunStatus.TERMINATED, RunStatus.TIMED_OUT):
         closed = run.closed(status, history_length=9, from_history=True)
         found.append(_of_run(closed, "history"))

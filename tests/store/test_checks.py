@@ -105,6 +105,18 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("run", "run_ref_check", {"ref_type": "order"}),
     ("run", "run_metadata_check", {"metadata": Jsonb(["list"])}),
     ("run", "run_metadata_check", {"metadata": Jsonb(None)}),
+    ("run", "run_waiting_on_check", {"waiting_on": Jsonb([])}),
+    ("run", "run_waiting_on_check", {"waiting_on": Jsonb({}), "waiting_on_at": NOW}),
+    *(
+        ("run", "run_erased_check", ENDED | {"erased_at": NOW} | left)
+        for left in (
+            {"input_id": ID},
+            {"output_id": ID},
+            {"metadata": Jsonb({})},
+            {"error_message": "why"},
+            {"error_stack": "where"},
+        )
+    ),
     ("run_ref", "run_ref_length_check", {"ref_type": ""}),
     ("run_ref", "run_ref_length_check", {"ref_type": "t" * 101}),
     ("run_ref", "run_ref_length_check", {"ref_type": "a/b"}),
@@ -141,7 +153,10 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("payload", "payload_treatment_check", {"treatment": "none"}),
     ("payload", "payload_kept_check", {"treatment": "digest"}),
     ("payload", "payload_kept_check", {"treatment": "too_large", "body": None, "data": b"x"}),
-    ("outbox", "outbox_kind_check", {"kind": "signal"}),
+    ("outbox", "outbox_kind_check", {"kind": "query", "on_conflict": None}),
+    ("outbox", "outbox_start_check", {"on_conflict": None}),
+    ("outbox", "outbox_start_check", {"kind": "signal"}),
+    ("outbox", "outbox_dead_check", {"dead_at": NOW}),
     ("outbox", "outbox_on_conflict_check", {"on_conflict": "replace"}),
     ("api_key", "api_key_scopes_check", {"scopes": []}),
     ("api_key", "api_key_scopes_check", {"scopes": ["read", "root"]}),

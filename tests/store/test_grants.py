@@ -124,7 +124,7 @@ async def test_the_writer_records(roles: Roles) -> None:
 @pytest.mark.parametrize(
     ("role", "statement"),
     [
-        ("writer", "INSERT INTO watch_cursor (namespace, closed_through) VALUES ('n', now())"
+        ("writer", "INSERT INTO reconcile_cursor (namespace, closed_through) VALUES ('n', now())"
          " ON CONFLICT (namespace) DO UPDATE SET closed_through = excluded.closed_through"),
         ("writer", "UPDATE outbox SET leased_until = now() WHERE namespace = 'n'"),
         ("writer", "DELETE FROM outbox WHERE namespace = 'n'"),

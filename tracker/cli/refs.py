@@ -35,7 +35,7 @@ def preview(
     """Show what the rules would give, and change nothing.
 
     Runs whose memo has a ref are left out: no rule overrides it. A rule on a search attribute
-    cannot be asked here, for the database holds none; workers and the watcher ask it.
+    cannot be asked here, for the database holds none; workers and the reconciler ask it.
     """
     known = _rules(rules)
     space = namespace or temporal_namespace()

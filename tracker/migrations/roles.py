@@ -1,6 +1,6 @@
 """The grants of the three roles, as SQL for people to read and run.
 
-writer: recorders, watcher, relay. api: the facade. reader: people and their dashboards. None of
+writer: recorders, reconciler, relay. api: the facade. reader: people and their dashboards. None of
 them owns a table; whoever migrates does, and alone may change tables, purge and make keys.
 """
 
@@ -13,13 +13,22 @@ from tracker.store.database import DEFAULT_SCHEMA
 VIEWS = ("v_attempts", "v_refs", "v_runs", "v_steps", "v_workflows")
 
 WRITER = {
-    "SELECT": ("alembic_version",),
+    "SELECT": ("alembic_version", "compatibility", "payload_horizon"),
     "SELECT, INSERT": ("payload", "run_ref", "workflow"),
-    "SELECT, INSERT, UPDATE": ("attempt", "run", "step", "watch_cursor", "workflow_type"),
+    "SELECT, INSERT, UPDATE": ("attempt", "run", "step", "reconcile_cursor", "workflow_type"),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
 }
 API = {
-    "SELECT": ("alembic_version", "api_key", "attempt", "step", "watch_cursor", *VIEWS),
+    "SELECT": (
+        *VIEWS,
+        "alembic_version",
+        "api_key",
+        "attempt",
+        "compatibility",
+        "payload_horizon",
+        "reconcile_cursor",
+        "step",
+    ),
     # Never UPDATE or DELETE: nobody but the owner rewrites what was done and by whom.
     "SELECT, INSERT": ("audit", "idempotency", "payload", "run_ref", "workflow"),
     "SELECT, INSERT, UPDATE": ("run", "workflow_type"),
@@ -33,12 +42,15 @@ READER = {
         "alembic_version",
         "attempt",
         "audit",
+        "compatibility",
+        "legal_hold",
         "payload",
+        "payload_horizon",
+        "reconcile_cursor",
         "run",
         "run_label",
         "run_ref",
         "step",
-        "watch_cursor",
         "workflow",
         "workflow_type",
     ),

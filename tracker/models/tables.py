@@ -9,13 +9,14 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, text
 from sqlmodel import Field
 
 from tracker.core.payloads import Treatment
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
     CLOSED_STEP_STATUSES,
+    HISTORY_AUTHORITY,
     AttemptOutcome,
     Engine,
     RunStatus,
@@ -114,6 +115,24 @@ class RunRow(TrackerRow, table=True):
             ),
         ),
         index("run_parent_idx", "namespace, parent_run_key", where="parent_run_key IS NOT NULL"),
+        check(
+            "run_waiting_on_check",
+            "waiting_on IS NULL OR (jsonb_typeof(waiting_on) = 'array' "
+            "AND waiting_on_at IS NOT NULL)",
+        ),
+        check(
+            "run_erased_check",
+            "erased_at IS NULL OR (input_id IS NULL AND output_id IS NULL AND metadata IS NULL "
+            "AND error_message IS NULL AND error_stack IS NULL)",
+        ),
+        index(
+            "run_unverified_idx",
+            "namespace, finished_at, id",
+            where=(
+                "finished_at IS NOT NULL AND run_key IS NOT NULL "
+                f"AND status_version < {HISTORY_AUTHORITY} AND unverifiable_at IS NULL"
+            ),
+        ),
     )
 
     id: UUID = Field(primary_key=True)
@@ -160,6 +179,11 @@ class RunRow(TrackerRow, table=True):
     projected_length: OptionalBigInt
     projected_at: OptionalMoment
     recorded_at: MomentOfInsert
+    waiting_on: OptionalJson
+    waiting_on_at: OptionalMoment
+    unverifiable_at: OptionalMoment
+    erased_at: OptionalMoment
+    payloads_purged_at: OptionalMoment
 
 
 class RunRefRow(TrackerRow, table=True):
@@ -299,15 +323,19 @@ class PayloadRow(TrackerRow, table=True):
 
 
 class OutboxRow(TrackerRow, table=True):
-    """An accepted start that Temporal has not confirmed."""
+    """An accepted start or signal that Temporal has not confirmed."""
 
     __table_args__ = (
-        check("outbox_kind_check", "kind IN ('start')"),
+        check("outbox_kind_check", "kind IN ('start', 'signal')"),
         check("outbox_on_conflict_check", "on_conflict IN ('reject', 'existing')"),
+        check("outbox_start_check", "(kind = 'start') = (on_conflict IS NOT NULL)"),
+        check("outbox_dead_check", "dead_at IS NULL OR leased_until = 'infinity'"),
         index("outbox_due_idx", "namespace, leased_until"),
+        index("outbox_run_idx", "run_id"),
+        index("outbox_dead_idx", "namespace, dead_at", where="dead_at IS NOT NULL"),
         {
-            "comment": "Accepted starts that Temporal has not confirmed; `request` is the "
-            "complete, encoded call."
+            "comment": "Accepted starts and signals that Temporal has not confirmed; `request` is "
+            "the complete, encoded call."
         },
     )
 
@@ -316,12 +344,13 @@ class OutboxRow(TrackerRow, table=True):
     namespace: Str
     run_id: UUID
     request: Bytes
-    on_conflict: Str
+    on_conflict: OptionalStr
     created_at: MomentOfInsert
     leased_until: Moment
     tries: int = Field(sa_column_kwargs={"server_default": text("0")})
     last_error: OptionalStr
     cancel_requested_at: OptionalMoment
+    dead_at: OptionalMoment
 
 
 class IdempotencyRow(TrackerRow, table=True):
@@ -391,11 +420,52 @@ class AuditRow(TrackerRow, table=True):
     details: OptionalJson
 
 
-class WatchCursorRow(TrackerRow, table=True):
-    """How far the watcher has read."""
+class ReconcileCursorRow(TrackerRow, table=True):
+    """How far reconciling has come."""
 
-    __table_args__ = ({"comment": "Up to which close time the watcher has projected runs."},)
+    __table_args__ = ({"comment": "How far the reconciler of a namespace has come."},)
 
     namespace: KeyStr
     closed_through: Moment
     updated_at: MomentOfInsert
+    started_through: OptionalMoment
+    round_at: OptionalMoment
+    rounds: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
+    lag_seconds: float | None
+
+
+class CompatibilityRow(TrackerRow, table=True):
+    """Which older code may go on."""
+
+    __table_args__ = (
+        {
+            "comment": "One row: code that needs this revision of the schema, or a later one, may "
+            "read and write."
+        },
+    )
+
+    oldest_revision: KeyStr
+
+
+class LegalHoldRow(TrackerRow, table=True):
+    """A ref whose runs must stay as they are."""
+
+    __table_args__ = ({"comment": "Refs whose runs no purge and no erasure touches."},)
+
+    namespace: KeyStr
+    ref_type: KeyStr
+    ref_id: KeyStr
+    reason: Str
+    actor: Str
+    held_at: MomentOfInsert
+
+
+class PayloadHorizonRow(TrackerRow, table=True):
+    """A purge of whole months."""
+
+    __table_args__ = (
+        {"comment": "Moments before which stored values were dropped by whole months."},
+    )
+
+    dropped_before: datetime = Field(sa_type=TIMESTAMPTZ, primary_key=True)
+    dropped_at: MomentOfInsert

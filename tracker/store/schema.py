@@ -7,13 +7,15 @@ migration scripts.
 
 from __future__ import annotations
 
+from typing import Any
+
 from psycopg import errors as pg
 
 from tracker.errors import SchemaMismatch
 from tracker.store.blocking import Connection
 from tracker.store.database import AsyncConnection, DatabaseOptions
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision that this version knows, oldest first."""
 
 REQUIRED_REVISION = REVISIONS[-1]
@@ -22,9 +24,13 @@ REQUIRED_REVISION = REVISIONS[-1]
 REVISION_QUERY = "SELECT version_num AS revision FROM {schema}.alembic_version"
 """One row with the revision; undefined table or schema: not migrated."""
 
+OLDEST_QUERY = "SELECT oldest_revision FROM {schema}.compatibility"
+"""One row: the oldest revision whose code may go on; undefined table: none but its own."""
+
 
 async def check_schema(connection: AsyncConnection, options: DatabaseOptions) -> None:
-    """Make sure that the tables are those of this version.
+    """Make sure that this version may read and write the tables: they are of its revision, or of a
+    newer one that declares itself compatible, as in the middle of a rolling upgrade.
 
     Args:
         connection: In autocommit mode, so that a missing table spoils no transaction.
@@ -32,12 +38,21 @@ async def check_schema(connection: AsyncConnection, options: DatabaseOptions) ->
     Raises:
         SchemaMismatch: They are missing, older or newer; the message says what to do.
     """
+    row = await _row(connection, options.qualified(REVISION_QUERY))
+    found = None if row is None else str(row["revision"])
+    oldest = None
+    if is_newer(found):
+        row = await _row(connection, options.qualified(OLDEST_QUERY))
+        oldest = None if row is None else str(row["oldest_revision"])
+    require_revision(found, options.schema, oldest=oldest)
+
+
+async def _row(connection: AsyncConnection, query: Any) -> Any:
     try:
-        cursor = await connection.execute(options.qualified(REVISION_QUERY))
-        row = await cursor.fetchone()
+        cursor = await connection.execute(query)
+        return await cursor.fetchone()
     except (pg.UndefinedTable, pg.InvalidSchemaName):
-        row = None
-    require_revision(None if row is None else row["revision"], options.schema)
+        return None
 
 
 def stored_revision(connection: Connection, options: DatabaseOptions) -> str | None:
@@ -49,13 +64,16 @@ def stored_revision(connection: Connection, options: DatabaseOptions) -> str | N
     return None if row is None else str(row[0])
 
 
-def require_revision(found: str | None, schema: str) -> None:
+def require_revision(found: str | None, schema: str, *, oldest: str | None = None) -> None:
     """Compare a database's revision with the one that this version needs.
 
+    Args:
+        oldest: Of a newer database: the oldest revision whose code may go on.
+
     Raises:
-        SchemaMismatch: They differ.
+        SchemaMismatch: They differ, and nothing allows it.
     """
-    if found != REQUIRED_REVISION:
+    if found != REQUIRED_REVISION and oldest not in REVISIONS:
         raise SchemaMismatch(
             _advice(found, schema), found=found, required=REQUIRED_REVISION, schema=schema
         )

@@ -1,6 +1,6 @@
 """Brings one run's history into the tables: fetch, decode, project, write.
 
-`flowtrail repair` and the watcher use it; whatever live recording made of the run before, the rows
+`flowtrail repair` and the reconciler use it; whatever live recording made of the run, the rows
 are as history says afterwards.
 """
 
@@ -27,8 +27,8 @@ from tracker.core.status import CLOSED_RUN_STATUSES
 from tracker.errors import Conflict, NotFound, TransientError
 from tracker.store.batch_writer import Unavailable, Writer, encode_events
 from tracker.store.database import Database
+from tracker.store.reconcile import known_runs
 from tracker.store.run_detail import get_run
-from tracker.store.watch import known_runs
 from tracker.temporal.history import RefRules, clear_payloads, project
 from tracker.temporal.rpc import bounded_call, is_unknown_run, translate
 

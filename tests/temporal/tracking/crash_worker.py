@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from tests.temporal.tracking.crash_workflows import ACTIVITIES, WORKFLOWS
+from tests.temporal.tracking.harness import GRACE
 from tracker.recorder.options import RecorderOptions
 from tracker.store.database import DatabaseOptions
 from tracker.temporal.plugin import TrackerPlugin
@@ -36,6 +37,7 @@ async def main(
         task_queue=queue,
         workflows=WORKFLOWS,
         activities=ACTIVITIES,
+        graceful_shutdown_timeout=GRACE,
         # How long the server keeps tasks for a worker that is dead.
         sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=200),
     ):

@@ -38,6 +38,9 @@ PATIENT = 5.0
 _OFTEN = timedelta(milliseconds=50)
 """Cancellations reach an activity in the answer to a heartbeat, which the SDK sends that often."""
 
+GRACE = timedelta(milliseconds=500)
+"""Without it the SDK's shutdown hangs, now and then, if an activity ends in that very moment."""
+
 _TASK_TIMEOUT = timedelta(seconds=3)
 """After it, a workflow task that a worker took and did not live to do goes to somebody else."""
 
@@ -137,7 +140,12 @@ class Tracked:
         **config: Any,
     ) -> AsyncGenerator[Worker]:
         """A worker on the test's queue; what it recorded is in the database after the block."""
-        given = {"task_queue": self.queue, "max_heartbeat_throttle_interval": _OFTEN} | config
+        given: dict[str, Any] = {
+            "task_queue": self.queue,
+            "max_heartbeat_throttle_interval": _OFTEN,
+            "graceful_shutdown_timeout": GRACE,
+        }
+        given |= config
         with ThreadPoolExecutor(4) as threads:
             given.setdefault("activity_executor", threads)
             async with Worker(

@@ -1,7 +1,7 @@
 """Sees to it that no run stays open in the tables: projects every run that closes, also those whose
 end no worker tells (terminated, timed out, killed).
 
-One watcher works for each namespace, wherever an advisory lock puts it; the others wait for the
+One reconciler works for each namespace, wherever an advisory lock puts it; the others wait for the
 lock. It asks visibility for what closed lately, which may lag; so it also looks at runs that the
 tables hold open, a few in each round.
 """
@@ -23,10 +23,10 @@ from temporalio.service import RPCError
 
 from tracker.core.payloads import PayloadPolicy
 from tracker.errors import TrackerError, TransientError
-from tracker.store import watch
+from tracker.store import reconcile
 from tracker.store.advisory_lock import AdvisoryLock, advisory_lock
 from tracker.store.database import Database, DatabaseOptions
-from tracker.store.watch import KnownRun, OpenRun
+from tracker.store.reconcile import KnownRun, OpenRun
 from tracker.temporal.executions import describe, is_open, list_executions, quoted
 from tracker.temporal.history import RefRules
 from tracker.temporal.history.reading import moment
@@ -43,13 +43,13 @@ LIST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class WatcherOptions:
+class ReconcilerOptions:
     """Args:
     interval: Seconds between two rounds.
     overlap: Seconds by which a round looks back behind the latest close that was seen: as late as
         visibility may tell of one.
     concurrency: Histories fetched at once.
-    quiet: Seconds that a run may be open before the watcher looks after it.
+    quiet: Seconds that a run may be open before the reconciler looks after it.
     budget: Open runs looked after in one round.
     tries: Rounds after which a run that cannot be projected holds up nothing any more.
     """
@@ -63,8 +63,8 @@ class WatcherOptions:
 
 
 @dataclass(slots=True)
-class WatcherCounters:
-    """Monotonic counts since the watcher was made.
+class ReconcilerCounters:
+    """Monotonic counts since the reconciler was made.
 
     Attributes:
         rounds: Completed rounds; stands still in those who wait for the lock.
@@ -79,11 +79,11 @@ class WatcherCounters:
     failures: int = 0
 
 
-class Watcher:
-    """Works in the background of `async with Watcher(client, options):`.
+class Reconciler:
+    """Works in the background of `async with Reconciler(client, options):`.
 
     Args:
-        client: Its namespace is watched.
+        client: Its namespace is reconciled.
         options: Where the tables are; the lock needs the direct URL.
         policy: What is kept of inputs and outputs; as the namespace's workers have it.
         ref_rules: Derives refs of runs whose memo has none.
@@ -98,10 +98,10 @@ class Watcher:
         policy: PayloadPolicy | None = None,
         ref_rules: RefRules | None = None,
         selection: Selection | None = None,
-        pace: WatcherOptions | None = None,
+        pace: ReconcilerOptions | None = None,
     ) -> None:
-        self.counters = WatcherCounters()
-        self.pace = pace or WatcherOptions()
+        self.counters = ReconcilerCounters()
+        self.pace = pace or ReconcilerOptions()
         self._client = client
         self._options = options
         self._database = Database(options, max_connections=2)
@@ -116,13 +116,13 @@ class Watcher:
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()
-        self._task = asyncio.create_task(self._run(), name="flowtrail-watcher")
+        self._task = asyncio.create_task(self._run(), name="flowtrail-reconciler")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping.set()
         if self._task is not None:
-            # What is half projected is projected again by the next watcher.
+            # What is half projected is projected again by the next reconciler.
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._projector.__aexit__()
@@ -131,18 +131,18 @@ class Watcher:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                name = f"flowtrail.watcher:{self._client.namespace}"
+                name = f"flowtrail.reconciler:{self._client.namespace}"
                 async with advisory_lock(self._options, name) as lock:
-                    await self._watch(lock)
+                    await self._reconcile(lock)
             except TrackerError as error:
                 self._unavailable(error)
             except Exception:
-                # A dead watcher would leave runs open for ever.
+                # A dead reconciler would leave runs open for ever.
                 self.counters.failures += 1
-                logger.exception("watcher round failed", extra={"event": "watcher.failed"})
+                logger.exception("reconciler round failed", extra={"event": "reconciler.failed"})
             await self._rest()
 
-    async def _watch(self, lock: AdvisoryLock) -> None:
+    async def _reconcile(self, lock: AdvisoryLock) -> None:
         while not self._stopping.is_set():
             if await lock.hold():
                 await self._round()
@@ -165,7 +165,9 @@ class Watcher:
     def _unavailable(self, error: TrackerError) -> None:
         self.counters.failures += 1
         level = logging.DEBUG if self._warned else logging.WARNING
-        logger.log(level, "cannot watch runs now: %s", error, extra={"event": "watcher.away"})
+        logger.log(
+            level, "cannot reconcile runs now: %s", error, extra={"event": "reconciler.away"}
+        )
         self._warned = True
 
     async def _project_closed(self) -> None:
@@ -182,11 +184,11 @@ class Watcher:
                 reached = max(reached, closed)
                 if self._is_behind(_key(info)):
                     behind = min(closed, behind or closed)
-        await watch.move_cursor(self._database, self._client.namespace, behind or reached)
+        await reconcile.move_cursor(self._database, self._client.namespace, behind or reached)
 
     async def _cursor(self) -> datetime:
-        """What closed before the first watcher came is not taken in."""
-        cursor = await watch.get_cursor(self._database, self._client.namespace)
+        """What closed before the first reconciler came is not taken in."""
+        cursor = await reconcile.get_cursor(self._database, self._client.namespace)
         return cursor or datetime.now(UTC)
 
     async def _closed_since(self, since: datetime) -> AsyncGenerator[list[WorkflowExecutionInfo]]:
@@ -205,7 +207,7 @@ class Watcher:
         if not new:
             return
         keys = [_key(info) for info in new]
-        known = await watch.known_runs(self._database, self._client.namespace, keys)
+        known = await reconcile.known_runs(self._database, self._client.namespace, keys)
         stale = [info for info in new if _is_stale(known.get(_key(info)), info)]
         room = asyncio.Semaphore(self.pace.concurrency)
 
@@ -249,7 +251,7 @@ class Watcher:
 
     async def _follow_open(self) -> None:
         """Look after some of the runs that the tables hold open, in turn."""
-        runs = await watch.open_runs(
+        runs = await reconcile.open_runs(
             self._database,
             self._client.namespace,
             after=self._followed,
@@ -276,7 +278,7 @@ class Watcher:
                 self._client, run.workflow_id, str(run.run_key), seconds=CALL_SECONDS
             )
         if execution is None:
-            self.counters.lost += await watch.mark_lost(self._database, run.id)
+            self.counters.lost += await reconcile.mark_lost(self._database, run.id)
             logger.warning(
                 "run %s is lost: Temporal has nothing of it any more",
                 run.id,

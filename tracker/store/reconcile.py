@@ -1,4 +1,4 @@
-"""The watcher's side of the tables: how far it has come, and which runs it should look at."""
+"""The reconciler's side of the tables: how far it has come, and which runs it should look at."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def move_cursor(database: Database, namespace: str, closed_through: dateti
     """Note how far it has come; never back."""
     parameters = {"namespace": namespace, "closed_through": closed_through}
     async with database.connection() as connection:
-        await connection.execute(database.sql(load("watch")["move_cursor"]), parameters)
+        await connection.execute(database.sql(load("reconcile")["move_cursor"]), parameters)
 
 
 async def known_runs(
@@ -88,7 +88,7 @@ async def mark_lost(database: Database, run_id: UUID) -> bool:
     parameters = {"id": run_id, "rank": RunRank.CLOSED}
 
     async def mark(connection: AsyncConnection) -> bool:
-        sql = database.sql(load("watch")["mark_lost"])
+        sql = database.sql(load("reconcile")["mark_lost"])
         cursor = await connection.execute(sql, parameters)
         return await cursor.fetchone() is not None
 
@@ -97,5 +97,5 @@ async def mark_lost(database: Database, run_id: UUID) -> bool:
 
 async def _fetch(database: Database, name: str, **parameters: Any) -> list[dict[str, Any]]:
     async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(load("watch")[name]), parameters)
+        cursor = await connection.execute(database.sql(load("reconcile")[name]), parameters)
         return await cursor.fetchall()

@@ -1,10 +1,10 @@
--- What the watcher reads and keeps.
+-- What the reconciler reads and keeps.
 
 -- name: get_cursor
-SELECT closed_through FROM {schema}.watch_cursor WHERE namespace = %(namespace)s
+SELECT closed_through FROM {schema}.reconcile_cursor WHERE namespace = %(namespace)s
 
 -- name: move_cursor
-INSERT INTO {schema}.watch_cursor AS kept (namespace, closed_through)
+INSERT INTO {schema}.reconcile_cursor AS kept (namespace, closed_through)
 VALUES (%(namespace)s, %(closed_through)s)
 ON CONFLICT (namespace) DO UPDATE
 SET closed_through = greatest(kept.closed_through, excluded.closed_through), updated_at = now()

@@ -1,4 +1,4 @@
-"""No run stays open in the tables: whatever ends a run, and whatever ends a watcher."""
+"""No run stays open in the tables: whatever ends a run, and whatever ends a reconciler."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.waiting import eventually
 from tracker.core.status import HISTORY_AUTHORITY
 from tracker.errors import Conflict, NotFound, TransientError
 from tracker.models.wire import RunRead
-from tracker.store import watch
+from tracker.store import reconcile
 from tracker.store.database import Database
 from tracker.temporal.executions import describe
 from tracker.temporal.projector import Projector
+from tracker.temporal.reconciler import Reconciler, ReconcilerOptions
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
-from tracker.temporal.watcher import Watcher, WatcherOptions
 
-QUICK = WatcherOptions(interval=0.05, quiet=0)
-ONLY_CLOSED = WatcherOptions(interval=0.05, quiet=3600)
+QUICK = ReconcilerOptions(interval=0.05, quiet=0)
+ONLY_CLOSED = ReconcilerOptions(interval=0.05, quiet=3600)
 
 
 @activity.defn
@@ -46,8 +46,8 @@ class PacksAndWaits:
         await workflow.wait_condition(lambda: False)
 
 
-def a_watcher(store: Database, client: Client, pace: WatcherOptions = QUICK) -> Watcher:
-    return Watcher(client, store.options, pace=pace)
+def a_reconciler(store: Database, client: Client, pace: ReconcilerOptions = QUICK) -> Reconciler:
+    return Reconciler(client, store.options, pace=pace)
 
 
 def a_worker(client: Client) -> Worker:
@@ -71,10 +71,10 @@ async def has_status(store: Database, run_id: UUID, wanted: str) -> bool:
     return (await run_row(store, run_id))["status"] == wanted
 
 
-async def looked(watcher: Watcher, rounds: int = 2) -> None:
-    """Wait until the watcher has made so many more rounds."""
-    enough = watcher.counters.rounds + rounds
-    await eventually(lambda: watcher.counters.rounds >= enough)
+async def looked(reconciler: Reconciler, rounds: int = 2) -> None:
+    """Wait until the reconciler has made so many more rounds."""
+    enough = reconciler.counters.rounds + rounds
+    await eventually(lambda: reconciler.counters.rounds >= enough)
 
 
 async def test_a_terminated_run_is_closed_with_its_steps(
@@ -90,7 +90,7 @@ async def test_a_terminated_run_is_closed_with_its_steps(
         await eventually(packed)
     await handle.terminate(reason="stuck")
 
-    async with a_watcher(store, temporal_client, ONLY_CLOSED):
+    async with a_reconciler(store, temporal_client, ONLY_CLOSED):
         await eventually(lambda: has_status(store, run.run_id, "terminated"))
     row = await run_row(store, run.run_id)
     assert row["status_version"] >= HISTORY_AUTHORITY
@@ -106,14 +106,14 @@ async def test_a_run_that_nobody_ever_served_times_out(
     store: Database, temporal_client: Client
 ) -> None:
     run = await started(store, temporal_client, run_timeout=0.2)
-    async with a_watcher(store, temporal_client, ONLY_CLOSED):
+    async with a_reconciler(store, temporal_client, ONLY_CLOSED):
         await eventually(lambda: has_status(store, run.run_id, "timed_out"))
 
 
 async def test_a_run_of_somebody_else_is_recorded(store: Database, temporal_client: Client) -> None:
     handle = await temporal_client.start_workflow("Foreign", id="foreign", task_queue="none")
     await handle.terminate()
-    async with a_watcher(store, temporal_client):
+    async with a_reconciler(store, temporal_client):
         await eventually(lambda: has_rows(store))
     [row] = await rows(store, "SELECT workflow_type, status, run_key FROM {schema}.run")
     assert row["status"] == "terminated"
@@ -129,9 +129,9 @@ async def test_our_own_workflows_are_passed_over(store: Database, temporal_clien
     await own.terminate()
     other = await temporal_client.start_workflow("Foreign", id="foreign", task_queue="none")
     await other.terminate()
-    async with a_watcher(store, temporal_client) as watcher:
+    async with a_reconciler(store, temporal_client) as reconciler:
         await eventually(lambda: has_rows(store))
-        await looked(watcher)
+        await looked(reconciler)
     assert [r["workflow_type"] for r in await rows(store, "SELECT * FROM {schema}.run")] == [
         "Foreign"
     ]
@@ -143,22 +143,22 @@ async def test_a_projected_run_is_not_projected_again(
     run = await started(store, temporal_client)
     await temporal_client.get_workflow_handle(run.workflow_id).terminate()
     for projected in (1, 0):
-        async with a_watcher(store, temporal_client, ONLY_CLOSED) as watcher:
+        async with a_reconciler(store, temporal_client, ONLY_CLOSED) as reconciler:
             await eventually(lambda: has_status(store, run.run_id, "terminated"))
-            await looked(watcher, 3)
-            assert watcher.counters.projected == projected
+            await looked(reconciler, 3)
+            assert reconciler.counters.projected == projected
 
 
-async def test_what_closed_while_no_watcher_was_there(
+async def test_what_closed_while_no_reconciler_was_there(
     store: Database, temporal_client: Client
 ) -> None:
-    async with a_watcher(store, temporal_client, ONLY_CLOSED) as watcher:
-        await looked(watcher)
+    async with a_reconciler(store, temporal_client, ONLY_CLOSED) as reconciler:
+        await looked(reconciler)
     run = await started(store, temporal_client)
     await temporal_client.get_workflow_handle(run.workflow_id).terminate()
     # As if hours had passed: nothing but the kept cursor leads back to that close.
-    no_overlap = WatcherOptions(interval=0.05, overlap=0, quiet=3600)
-    async with a_watcher(store, temporal_client, no_overlap):
+    no_overlap = ReconcilerOptions(interval=0.05, overlap=0, quiet=3600)
+    async with a_reconciler(store, temporal_client, no_overlap):
         await eventually(lambda: has_status(store, run.run_id, "terminated"))
 
 
@@ -168,9 +168,9 @@ async def test_an_open_run_is_followed_when_visibility_told_its_close_too_late(
     run = await started(store, temporal_client)
     await temporal_client.get_workflow_handle(run.workflow_id).terminate()
     later = datetime.now(UTC) + timedelta(hours=1)
-    await watch.move_cursor(store, temporal_client.namespace, later)
+    await reconcile.move_cursor(store, temporal_client.namespace, later)
 
-    async with a_watcher(store, temporal_client):
+    async with a_reconciler(store, temporal_client):
         await eventually(lambda: has_status(store, run.run_id, "terminated"))
 
 
@@ -178,12 +178,12 @@ async def test_open_runs_are_followed_in_turn(store: Database, temporal_client: 
     runs = [await started(store, temporal_client) for _ in range(5)]
     await temporal_client.get_workflow_handle(runs[-1].workflow_id).terminate()
     later = datetime.now(UTC) + timedelta(hours=1)
-    await watch.move_cursor(store, temporal_client.namespace, later)
+    await reconcile.move_cursor(store, temporal_client.namespace, later)
 
-    two_at_a_time = WatcherOptions(interval=0.02, quiet=0, budget=2)
-    async with a_watcher(store, temporal_client, two_at_a_time) as watcher:
+    two_at_a_time = ReconcilerOptions(interval=0.02, quiet=0, budget=2)
+    async with a_reconciler(store, temporal_client, two_at_a_time) as reconciler:
         await eventually(lambda: has_status(store, runs[-1].run_id, "terminated"))
-        await looked(watcher, 4)
+        await looked(reconciler, 4)
     for run in runs[:-1]:
         assert await has_status(store, run.run_id, "running")
 
@@ -203,33 +203,33 @@ async def test_a_run_whose_history_is_gone_is_lost(
         return await describe(temporal_client, run.workflow_id, seconds=5) is None
 
     await eventually(gone)
-    async with a_watcher(store, temporal_client) as watcher:
+    async with a_reconciler(store, temporal_client) as reconciler:
         await eventually(lambda: has_status(store, run.run_id, "lost"))
-        assert watcher.counters.lost == 1
+        assert reconciler.counters.lost == 1
     row = await run_row(store, run.run_id)
     # No verdict of history's: should the run show up again, its word counts.
     assert row["status_version"] < HISTORY_AUTHORITY
     assert row["finished_at"] is not None
 
 
-async def test_one_watcher_works_and_the_next_takes_over(
+async def test_one_reconciler_works_and_the_next_takes_over(
     store: Database, temporal_client: Client
 ) -> None:
-    async with a_watcher(store, temporal_client) as first:
+    async with a_reconciler(store, temporal_client) as first:
         await looked(first)
-        async with a_watcher(store, temporal_client) as second:
+        async with a_reconciler(store, temporal_client) as second:
             await looked(first, 5)
             assert second.counters.rounds == 0
             await first.__aexit__()
             await looked(second)
 
 
-async def test_a_watcher_that_loses_its_lock_lets_the_other_work(
+async def test_a_reconciler_that_loses_its_lock_lets_the_other_work(
     store: Database, temporal_client: Client
 ) -> None:
     async with (
-        a_watcher(store, temporal_client) as one,
-        a_watcher(store, temporal_client) as two,
+        a_reconciler(store, temporal_client) as one,
+        a_reconciler(store, temporal_client) as two,
     ):
         await eventually(lambda: one.counters.rounds + two.counters.rounds > 1)
         before = one.counters.rounds + two.counters.rounds
@@ -258,14 +258,14 @@ async def test_a_run_that_cannot_be_projected_holds_up_nothing(
         return await project_run(self, workflow_id, run_key)
 
     monkeypatch.setattr(Projector, "project_run", fails_for_one)
-    pace = WatcherOptions(interval=0.05, quiet=3600, tries=3)
-    async with a_watcher(store, temporal_client, pace) as watcher:
+    pace = ReconcilerOptions(interval=0.05, quiet=3600, tries=3)
+    async with a_reconciler(store, temporal_client, pace) as reconciler:
         await eventually(lambda: has_status(store, good.run_id, "terminated"))
-        await eventually(lambda: watcher.counters.failures >= 3)
-        await looked(watcher, 3)
-        assert watcher.counters.failures == 3
+        await eventually(lambda: reconciler.counters.failures >= 3)
+        await looked(reconciler, 3)
+        assert reconciler.counters.failures == 3
     assert await has_status(store, bad.run_id, "running")
-    cursor = await watch.get_cursor(store, temporal_client.namespace)
+    cursor = await reconcile.get_cursor(store, temporal_client.namespace)
     assert cursor == (await run_row(store, good.run_id))["finished_at"]
 
 
@@ -289,7 +289,7 @@ async def test_with_a_codec_nothing_is_kept_in_clear(
     async with a_worker(client):
         await eventually(packed)
     await handle.terminate()
-    async with a_watcher(store, client, ONLY_CLOSED):
+    async with a_reconciler(store, client, ONLY_CLOSED):
         await eventually(lambda: has_status(store, run.run_id, "terminated"))
 
     # The memo was read, for the run kept our id and its ref; its metadata was not kept.
