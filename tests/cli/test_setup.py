@@ -13,11 +13,13 @@ from tracker.cli.env_file import read_env, write_env
 from tracker.errors import ConfigurationError
 from tracker.migrations import HEAD, current_revision
 
+APPLIED = re.compile(rf"applied [\d, ]*{HEAD}\b")
+
 
 def test_migrate_tells_what_it_did(cli: CommandLine, empty_database: str) -> None:
     cli.set(database_url=empty_database)
     assert "run `flowtrail migrate`" in cli.run("migrate", "--check", code=1).stderr
-    assert f"applied {HEAD}" in cli.run("migrate").stdout
+    assert APPLIED.search(cli.run("migrate").stdout)
     assert "up to date" in cli.run("migrate").stdout
     assert cli.json("migrate", "--check") == {
         "schema": "flowtrail",
@@ -65,7 +67,7 @@ def test_wrong_keys_are_told(cli: CommandLine, database: str) -> None:
 def test_init_sets_everything_up_and_can_be_repeated(cli: CommandLine, empty_database: str) -> None:
     (cli.folder / ".env").write_text("# mine\nOTHER='kept as it is'\n")
     first = cli.run("init", "--yes", "--database-url", empty_database).stdout
-    assert f"applied {HEAD}" in first
+    assert APPLIED.search(first)
     assert "GRANT" in first
     assert "Next: " in first
     env = cli.folder / ".env"
