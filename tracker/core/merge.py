@@ -9,8 +9,8 @@ changes, which is what FIRST is for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -49,14 +49,39 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A recorded table: its columns in the order in which they are written."""
+    """A recorded table: its columns in the order in which they are written.
+
+    Attributes:
+        groups: Each version column with the columns that follow it, itself included.
+        choices: What picks between two values of a column that follows no version.
+    """
 
     name: str
     columns: tuple[Column, ...]
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False)
+    choices: Mapping[str, Callable[[Any, Any], Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        versions = [c.name for c in self.columns if c.name == c.version]
+        groups = tuple((version, self.versioned_by(version)) for version in versions)
+        choices = {c.name: _CHOICES[c.rule] for c in self.columns if c.rule in _CHOICES}
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "choices", choices)
 
     def versioned_by(self, version: str) -> tuple[str, ...]:
         """Names of the columns that follow this version column, itself included."""
         return tuple(c.name for c in self.columns if c.version == version)
+
+
+def _first(old: Any, _new: Any) -> Any:
+    return old
+
+
+_CHOICES: Mapping[Rule, Callable[[Any, Any], Any]] = {
+    Rule.FIRST: _first,
+    Rule.MIN: min,
+    Rule.MAX: max,
+}
 
 
 def _columns(rule: Rule, type_: str, *names: str) -> tuple[Column, ...]:
@@ -173,33 +198,14 @@ def merge_into(table: Table, row: Row, other: Mapping[str, Any]) -> None:
         row: Column → value; absent and None mean "nothing said".
         other: Likewise, with the same key.
     """
-    taken = {
-        column.version: _is_greater(other.get(column.name), row.get(column.name))
-        for column in table.columns
-        if column.name == column.version
-    }
-    for column in table.columns:
-        name = column.name
-        match column.rule:
-            case Rule.GREATEST:
-                if taken[column.version]:
-                    row[name] = other.get(name)
-            case Rule.FIRST:
-                if row.get(name) is None:
-                    row[name] = other.get(name)
-            case Rule.MIN:
-                row[name] = _pick(min, row.get(name), other.get(name))
-            case Rule.MAX:
-                row[name] = _pick(max, row.get(name), other.get(name))
-            case Rule.KEY:
-                pass
-
-
-def _is_greater(new: Any, old: Any) -> bool:
-    return new is not None and (old is None or new > old)
-
-
-def _pick(choose: Any, old: Any, new: Any) -> Any:
-    if old is None or new is None:
-        return new if old is None else old
-    return choose(old, new)
+    for version, members in table.groups:
+        new, old = other.get(version), row.get(version)
+        if new is not None and (old is None or new > old):
+            for name in members:
+                row[name] = other.get(name)
+    choices = table.choices
+    for name, value in other.items():
+        choose = choices.get(name)
+        if choose is not None and value is not None:
+            known = row.get(name)
+            row[name] = value if known is None else choose(known, value)

@@ -16,6 +16,7 @@ class RecorderCounters:
         restored: Spilled batches written later, those of dead processes included.
         dropped: Events lost: spill file full, buffer full, or after the recorder was stopped.
         poisoned: Events that the database refuses whatever is done.
+        flushes: Flushes that succeeded.
         failures: Flushes that failed.
         timeouts: Steps whose end did not wait for its flush any longer.
     """
@@ -26,5 +27,6 @@ class RecorderCounters:
     restored: int = 0
     dropped: int = 0
     poisoned: int = 0
+    flushes: int = 0
     failures: int = 0
     timeouts: int = 0

@@ -31,8 +31,9 @@ class RecorderOptions:
         right after has lost nothing. `buffered`: nothing ever waits.
     max_wait: Longest such wait, in seconds; never more than a quarter of what remains of the
         activity's timeouts.
-    linger: Seconds that events which nobody waits for gather before they are written. Default
-        5 ms awaited, 20 ms buffered: a short activity's start and end then share one statement.
+    linger: Seconds that events which nobody waits for gather before they are written. Short steps
+        then need one statement for start and end, and the end that is waited for does not find the
+        connection busy with the start.
     max_batch: Most events in one statement.
     buffer_limit: Most events held in memory while a write is under way; beyond it events are
         dropped and counted.
@@ -44,7 +45,7 @@ class RecorderOptions:
     database: DatabaseOptions
     durability: Durability = "awaited"
     max_wait: float = 0.25
-    linger: float | None = None
+    linger: float = 0.02
     max_batch: int = 500
     buffer_limit: int = 100_000
     spill_dir: Path = field(default_factory=default_spill_dir)
@@ -57,16 +58,9 @@ class RecorderOptions:
                 f"expected durability to be 'awaited' or 'buffered', got {self.durability!r}"
             )
         for name in ("max_wait", "linger", "max_batch", "buffer_limit", "spill_limit"):
-            if (getattr(self, name) or 0) < 0:
+            if getattr(self, name) < 0:
                 raise ConfigurationError(
                     f"expected {name} to be 0 or more, got {getattr(self, name)!r}"
                 )
         if self.max_batch < 1:
             raise ConfigurationError(f"expected max_batch to be 1 or more, got {self.max_batch}")
-
-    @property
-    def gathering(self) -> float:
-        """`linger` with its default settled."""
-        if self.linger is not None:
-            return self.linger
-        return 0.005 if self.durability == "awaited" else 0.02

@@ -163,7 +163,7 @@ class Recorder:
 
     def _set_alarm(self) -> None:
         if self._alarm is None and self._loop is not None:
-            self._alarm = self._loop.call_later(self.options.gathering, self._wake.set)
+            self._alarm = self._loop.call_later(self.options.linger, self._wake.set)
 
     def _clear_alarm(self) -> None:
         if self._alarm is not None:
@@ -186,6 +186,7 @@ class Recorder:
         try:
             if events:
                 await self._write(events)
+                self.counters.flushes += 1
         except Unavailable as error:
             self._on_unavailable(error)
             self._spill_events(entries)

@@ -20,7 +20,8 @@ _HELP = {
     "restored": "Spilled batches written to Postgres later",
     "dropped": "Tracker events lost",
     "poisoned": "Tracker events that Postgres refuses",
-    "failures": "Failed flushes",
+    "flushes": "Flushes that succeeded",
+    "failures": "Flushes that failed",
     "timeouts": "Steps that did not wait for their flush to the end",
 }
 
