@@ -20,10 +20,12 @@ class KnownRun:
 
     Attributes:
         projected_length: Up to which event its history was projected; None: never.
+        erased: Its values and texts were erased and must not come back.
     """
 
     id: UUID
     projected_length: int | None
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ async def known_runs(
 ) -> dict[UUID, KnownRun]:
     """Those of Temporal's runs that are in the tables, by run key."""
     rows = await _fetch(database, "known_runs", namespace=namespace, run_keys=list(run_keys))
-    return {row["run_key"]: KnownRun(row["id"], row["projected_length"]) for row in rows}
+    return {
+        row["run_key"]: KnownRun(row["id"], row["projected_length"], row["erased"]) for row in rows
+    }
 
 
 async def open_runs(

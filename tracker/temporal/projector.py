@@ -10,16 +10,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
 from temporalio.client import Client
-from temporalio.converter import WorkflowSerializationContext
-from temporalio.service import RPCError
 
 from tracker.core.events import RunEvent, TrackerEvent
 from tracker.core.payloads import PayloadPolicy
@@ -29,13 +23,10 @@ from tracker.store.batch_writer import Unavailable, Writer, encode_events
 from tracker.store.database import Database
 from tracker.store.reconcile import known_runs
 from tracker.store.run_detail import get_run
-from tracker.temporal.history import RefRules, clear_payloads, project
-from tracker.temporal.rpc import bounded_call, is_unknown_run, translate
+from tracker.temporal.history import RefRules
+from tracker.temporal.history_reader import HistoryReader
 
 logger = logging.getLogger(__name__)
-
-LARGE = 1000
-"""History events from which on a history is projected beside the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +61,9 @@ class Projector:
         ref_rules: RefRules | None = None,
         seconds: float = 10.0,
     ) -> None:
+        self.reader = HistoryReader(client, policy=policy, ref_rules=ref_rules, seconds=seconds)
         self._client = client
         self._database = database
-        has_codec = client.data_converter.payload_codec is not None
-        self._policy = (policy or PayloadPolicy()).resolved(has_codec=has_codec)
-        self._ref_rules = ref_rules
-        self._seconds = seconds
         self._writer = Writer(database.options)
         self._writing = asyncio.Lock()
 
@@ -86,7 +74,7 @@ class Projector:
         await self._writer.close()
 
     async def project_run(self, workflow_id: str, run_key: UUID) -> Projected | None:
-        """Bring a run's history into the tables.
+        """Bring a run's history into the tables; of an erased run without values and texts.
 
         Returns:
             None if Temporal has no history of it (any more).
@@ -94,12 +82,15 @@ class Projector:
         Raises:
             TransientError: Temporal or the database is away.
         """
-        history = await self._fetch(workflow_id, run_key)
-        if not history:
+        known = await known_runs(self._database, self._client.namespace, [run_key])
+        run = known.get(run_key)
+        erased = run is not None and run.erased
+        history = await self.reader.read(workflow_id, run_key, erased=erased)
+        if history is None:
             return None
-        events = await self._events(history, workflow_id, run_key)
-        await self._write(events, run_key)
-        return Projected(history[-1].event_id, len(events))
+        events = history.events if run is None else under_id(history.events, run.id)
+        await self.write(events, run_key)
+        return Projected(history.length, len(events))
 
     async def repair(self, run_id: UUID) -> Projected:
         """Make the rows of a run what its history says.
@@ -125,64 +116,12 @@ class Projector:
             )
         return projected
 
-    async def _fetch(self, workflow_id: str, run_key: UUID) -> list[HistoryEvent]:
-        execution = WorkflowExecution(workflow_id=workflow_id, run_id=str(run_key))
-        history: list[HistoryEvent] = []
-        token = b""
-        while True:
-            request = GetWorkflowExecutionHistoryRequest(
-                namespace=self._client.namespace, execution=execution, next_page_token=token
-            )
-            try:
-                async with bounded_call(self._seconds):
-                    page = await self._client.workflow_service.get_workflow_execution_history(
-                        request, retry=True, timeout=timedelta(seconds=self._seconds)
-                    )
-            except RPCError as error:
-                if is_unknown_run(error):
-                    return []
-                raise translate(error) from error
-            history.extend(page.history.events)
-            token = page.next_page_token
-            if not token:
-                return history
+    async def write(self, events: Sequence[TrackerEvent], run_key: UUID) -> None:
+        """Write what a history said.
 
-    async def _events(
-        self, history: list[HistoryEvent], workflow_id: str, run_key: UUID
-    ) -> Sequence[TrackerEvent]:
-        namespace = self._client.namespace
-        converter = self._client.data_converter.with_context(
-            WorkflowSerializationContext(namespace=namespace, workflow_id=workflow_id)
-        )
-        clear = None
-        if converter.payload_codec is not None:
-            clear = await clear_payloads(
-                history,
-                converter.payload_codec,
-                namespace=namespace,
-                workflow_id=workflow_id,
-                run_key=run_key,
-                policy=self._policy,
-                ref_rules=self._ref_rules,
-            )
-
-        def projected() -> list[TrackerEvent]:
-            return project(
-                history,
-                namespace=namespace,
-                workflow_id=workflow_id,
-                run_key=run_key,
-                policy=self._policy,
-                projected_at=datetime.now(UTC),
-                clear=clear,
-                ref_rules=self._ref_rules,
-            )
-
-        events = projected() if len(history) < LARGE else await asyncio.to_thread(projected)
-        known = await known_runs(self._database, namespace, [run_key])
-        return _under_id(events, known[run_key].id) if run_key in known else events
-
-    async def _write(self, events: Sequence[TrackerEvent], run_key: UUID) -> None:
+        Raises:
+            TransientError: The database is away.
+        """
         encoded = await asyncio.to_thread(encode_events, events)
         try:
             async with self._writing:
@@ -198,7 +137,7 @@ class Projector:
             )
 
 
-def _under_id(events: Sequence[TrackerEvent], run_id: UUID) -> list[TrackerEvent]:
+def under_id(events: Sequence[TrackerEvent], run_id: UUID) -> list[TrackerEvent]:
     """The events with the id under which the tables know the run: they may know it from somebody
     who could read a memo that we cannot."""
     return [

@@ -10,7 +10,7 @@ ON CONFLICT (namespace) DO UPDATE
 SET closed_through = greatest(kept.closed_through, excluded.closed_through), updated_at = now()
 
 -- name: known_runs
-SELECT run_key, id, projected_length FROM {schema}.run
+SELECT run_key, id, projected_length, erased_at IS NOT NULL AS erased FROM {schema}.run
 WHERE namespace = %(namespace)s AND run_key = ANY(%(run_keys)s)
 
 -- name: open_runs
