@@ -10,9 +10,9 @@ from tests.starts import NAMESPACE, accepted, count, encoded, rows, run_row
 from tests.waiting import eventually
 from tracker.core.ids import new_id
 from tracker.errors import TemporalUnavailable
-from tracker.outbox import Outcome, Relay, RelayOptions, Retry, Started
+from tracker.outbox import Delivered, Outcome, Relay, RelayOptions, Retry, SignalOutcome, Started
 from tracker.store.database import Database, DatabaseOptions
-from tracker.store.outbox import LeasedStart
+from tracker.store.outbox import LeasedSignal, LeasedStart
 
 
 class ScriptedTemporal:
@@ -23,6 +23,7 @@ class ScriptedTemporal:
         self.busy = asyncio.Event()
         self.busy.set()
         self.started: list[UUID] = []
+        self.signalled: list[UUID] = []
         self.tried = 0
         self.under_way = 0
         self.most_under_way = 0
@@ -46,6 +47,10 @@ class ScriptedTemporal:
 
     async def cancel(self, start: LeasedStart, run_key: UUID) -> Retry | None:
         return None
+
+    async def signal(self, signal: LeasedSignal) -> SignalOutcome:
+        self.signalled.append(signal.id)
+        return Delivered()
 
 
 async def accept_many(store: Database, number: int) -> list[UUID]:

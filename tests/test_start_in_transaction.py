@@ -22,7 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession as SqlModelAsyncSession
 from temporalio.converter import DataConverter
 
 from tests.codec import Reversing
-from tests.starts import NAMESPACE, accepted, count, encoded, request, rows, run_row
+from tests.starts import NAMESPACE, a_leased_start, accepted, count, encoded, request, rows, run_row
 from tracker.errors import ConfigurationError, IdempotencyConflict, InvalidRequest
 from tracker.outbox import start_in_transaction, start_in_transaction_async
 from tracker.outbox.transactional import insert_start
@@ -185,7 +185,7 @@ async def test_open_transactions_of_one_ref_do_not_wait_for_each_other(
         # Neither does the facade wait for them, nor a relay's binding of another run of that ref.
         facade = encoded(ref_type="order", ref_id="o-1")
         await accepted(store, facade)
-        [entry] = await outbox.lease(store, NAMESPACE, limit=5, seconds=30)
+        entry = await a_leased_start(store)
         await outbox.finish(store, entry, facade.id)
         two.commit()
         one.commit()

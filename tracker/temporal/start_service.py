@@ -17,7 +17,7 @@ from uuid import UUID
 from tracker.core.status import RunStatus
 from tracker.errors import DatabaseUnavailable
 from tracker.models.wire import RunRead, StartRun
-from tracker.outbox.starting import Retry, Starter, try_start
+from tracker.outbox.starting import Poison, Retry, Starter, try_start
 from tracker.store.accept import API_LEASE, Accepted, AcceptedStart, ExistingRun, accept
 from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
@@ -144,7 +144,7 @@ class StartService:
                 extra={"event": "start.unstored", "run_id": str(encoded.id)},
             )
             return StartResult(StartOutcome.ACCEPTED, run_read(accepted.run))
-        if isinstance(tried.outcome, Retry):
+        if isinstance(tried.outcome, Retry | Poison):
             return StartResult(StartOutcome.ACCEPTED, run_read(accepted.run))
         if tried.run is None:
             # Somebody else, a worker for example, has told the run's fate meanwhile.
