@@ -75,8 +75,10 @@ class _Sending:
             if await self._reaches(sent_to):
                 return Delivered()
             latest = await describe(self._client, workflow_id, seconds=self._seconds)
-            if latest is None or not self._is_meant(latest):
-                return self._refused("RunClosed", "has ended")
+            if latest is None:
+                return self._refused("NotFound", "is not known to Temporal")
+            if not self._is_meant(latest):
+                return self._refused("RunClosed", "has ended, and another has its workflow id")
             if not latest.is_open and str(latest.run_key) == sent_to:
                 return self._refused("RunClosed", f"has ended as {_status(latest)}")
             sent_to = str(latest.run_key)
