@@ -31,9 +31,9 @@ BACKOFF_START, BACKOFF_MAX = 0.5, 60.0
 ERROR_MAX = 1000
 """Characters of an error message that are kept."""
 
-LOOK_AHEAD, LOOKS = 10, 10
-"""How many due entries a look examines for each that it may take, and how often one `lease` looks
-if all that it saw were signals that have to wait."""
+LOOK_AHEAD, LOOKS, FRONT_MAX = 10, 10, 1000
+"""How many due entries a first look examines for each that it may take, how often one `lease` looks
+if all that it saw were signals that have to wait, and how many a later look examines at most."""
 
 HELD_MAX = 30.0
 """Seconds after which, at most, a signal that had to wait is looked at again."""
@@ -127,23 +127,20 @@ async def lease(
         limit: Most entries.
         seconds: How long they are the caller's.
     """
-    parameters = {
-        "namespace": namespace,
-        "limit": limit,
-        "lease": seconds,
-        "front": limit * LOOK_AHEAD,
-        "held_max": HELD_MAX,
-    }
+    given = {"namespace": namespace, "limit": limit, "lease": seconds, "held_max": HELD_MAX}
 
     async def look(connection: AsyncConnection) -> list[Row]:
+        parameters = given | {"front": front}
         cursor = await connection.execute(_sql(database, "lease"), parameters, prepare=True)
         return list(await cursor.fetchall())
 
+    front = limit * LOOK_AHEAD
     for _ in range(LOOKS):
         rows = await despite_conflicts(database, look)
         taken = [_leased(row) for row in rows if row["id"] is not None]
         if taken or not rows:
             return taken
+        front = max(front, FRONT_MAX)
     return []
 
 
