@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from tracker.core.ids import new_id
 from tracker.errors import Conflict, NotFound
 from tracker.store import dead_entries, outbox
 from tracker.store.database import Database
-from tracker.store.dead_entries import FAILURES_MAX
+from tracker.store.dead_entries import FAILURES_MAX, OutboxEntry
 from tracker.store.outbox import CancelDecision
 
 
@@ -85,8 +86,9 @@ async def test_the_run_of_a_dropped_start_is_rejected_with_the_reason(store: Dat
 
 
 @pytest.mark.parametrize("act", [dead_entries.revive, dead_entries.drop])
-async def test_what_is_not_dead_is_left_alone(store: Database, act: object) -> None:
-    assert callable(act)
+async def test_what_is_not_dead_is_left_alone(
+    store: Database, act: Callable[[Database, str, UUID], Awaitable[OutboxEntry]]
+) -> None:
     entry_id = await accepted_signal(store, new_id())
     with pytest.raises(Conflict, match="is not dead"):
         await act(store, NAMESPACE, entry_id)

@@ -2,7 +2,8 @@
 between, and what `start_in_transaction` and `signal_in_transaction` committed.
 
 Any number of relays may run; leases keep them apart. While Temporal is away a relay probes with one
-entry at a time, so that the others stay due and go out at once when it is back.
+entry at a time, so that the others stay due and go out at once when it is back. An entry that
+Temporal cannot take although it is there is that entry's own trouble: the others only wait shortly.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from tracker.store.database import Database
 from tracker.store.outbox import Leased
 
 logger = logging.getLogger(__name__)
+
+SHORT_PAUSE = 0.25
+"""Seconds of the first pause, and of one for an entry that Temporal cannot take though it is there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ class Relay:
     async def _take(self) -> bool:
         """Begin what is due, as far as there is room; whether there may be more to begin now."""
         room = self.options.concurrency - len(self._under_way)
-        if self._pause.seconds:
+        if self._pause.probing:
             room = min(room, 1)
         if room <= 0:
             await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -140,11 +145,14 @@ class Relay:
         taken = await outbox.lease(
             self._database, self._namespace, limit=room, seconds=self.options.lease
         )
+        if not taken:
+            # Nothing is left to probe with: what comes next shall not wait for a long pause.
+            self._pause.end()
         for entry in taken:
             task = asyncio.create_task(self._try(entry))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        if self._pause.seconds and taken:
+        if self._pause.probing and taken:
             await asyncio.wait(self._under_way)
         return len(taken) == room and not self._pause.seconds
 
@@ -152,12 +160,18 @@ class Relay:
         """Until the next look: a poll interval, less if woken; a pause is never shortened."""
         if self._pause.seconds:
             await _until(self._stopping, self._pause.seconds)
+            self._pause.over()
         else:
             await _until(self._wake, self.options.poll)
 
     async def _try(self, entry: Leased) -> None:
         try:
-            self._count(entry, await self._outcome(entry))
+            outcome = await self._outcome(entry)
+            if isinstance(outcome, Retry) and await self._carrier.reachable():
+                self._pause.rest()
+            elif isinstance(outcome, Retry):
+                self._pause.extend()
+            self._count(entry, outcome)
         except (TransientError, ConfigurationError, SchemaMismatch) as error:
             self._failed(f"the outcome of {entry.kind} {entry.id} cannot be stored", error)
         except Exception as error:
@@ -188,7 +202,6 @@ class Relay:
         match outcome:
             case Retry():
                 counters.put_back += 1
-                self._pause.extend()
                 return
             case Started():
                 counters.started += 1
@@ -212,10 +225,15 @@ class Relay:
 
 
 class _Pause:
-    """Doubles with each failed probe, however many starts failed in the same one."""
+    """Doubles with each failed probe, however many starts failed in the same one.
+
+    Attributes:
+        probing: Whether something is away, so that one entry at a time is enough.
+    """
 
     def __init__(self, longest: float) -> None:
         self.seconds = 0.0
+        self.probing = False
         self._longest = longest
         self._ends_at = 0.0
 
@@ -223,11 +241,26 @@ class _Pause:
         now = time.monotonic()
         if now < self._ends_at:
             return
-        self.seconds = min(self._longest, max(0.25, self.seconds * 2))
+        self.seconds = min(self._longest, max(SHORT_PAUSE, self.seconds * 2))
         self._ends_at = now + self.seconds
+        self.probing = True
+
+    def rest(self) -> None:
+        """Once and shortly: what is wrong is not that something is away."""
+        self.seconds = min(self._longest, SHORT_PAUSE)
+        self._ends_at = 0.0
+        self.probing = False
 
     def end(self) -> None:
-        self.seconds = self._ends_at = 0.0
+        """Of what is away; a short rest is left to the loop."""
+        if self.probing:
+            self.seconds = self._ends_at = 0.0
+            self.probing = False
+
+    def over(self) -> None:
+        """The loop has rested."""
+        if not self.probing:
+            self.seconds = 0.0
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:

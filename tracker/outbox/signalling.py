@@ -35,7 +35,11 @@ class Signaller(Protocol):
 
 
 class Carrier(Starter, Signaller, Protocol):
-    """All that a relay brings to Temporal (`tracker.temporal.starter.TemporalStarter`)."""
+    """All that a relay needs of Temporal (`tracker.temporal.starter.TemporalStarter`)."""
+
+    async def reachable(self) -> bool:
+        """Whether Temporal is there, whatever it thinks of single calls; soon answered."""
+        ...
 
 
 async def try_signal(

@@ -86,6 +86,15 @@ async def list_entries(
     return await _read(database, name, {"namespace": namespace, "limit": limit})
 
 
+async def entries_of_run(
+    connection: AsyncConnection, database: Database, run_id: UUID, limit: int
+) -> list[OutboxEntry]:
+    """What waits for a run, or is dead: its start, signals, in the order of acceptance."""
+    sql = database.sql(load("dead_entries")["entries_of_run"])
+    cursor = await connection.execute(sql, {"run_id": run_id, "limit": limit}, prepare=True)
+    return [OutboxEntry(**row) for row in await cursor.fetchall()]
+
+
 async def revive(database: Database, namespace: str, entry_id: UUID) -> OutboxEntry:
     """Make a dead entry due again.
 

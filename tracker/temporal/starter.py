@@ -7,6 +7,7 @@ the workflow id; so a try that is not the first looks for its run before it star
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -29,6 +30,9 @@ from tracker.temporal.executions import Execution, describe, find_carrier, read_
 from tracker.temporal.rpc import bounded_call, is_too_large, unavailable
 from tracker.temporal.search_attributes import RefSearchAttributes
 from tracker.temporal.signal_sender import send_signal
+
+REACHABLE_WITHIN = 1.0
+"""Seconds for Temporal to say that it is there."""
 
 ALREADY_STARTED = "WorkflowAlreadyStarted"
 """Error type of a run whose workflow id another run holds."""
@@ -106,6 +110,14 @@ class TemporalStarter:
     async def signal(self, signal: LeasedSignal) -> SignalOutcome:
         """Send a signal to the current run of its chain."""
         return await send_signal(self._client, signal, seconds=self._seconds)
+
+    async def reachable(self) -> bool:
+        """Whether Temporal is there, whatever it thinks of single calls."""
+        try:
+            async with asyncio.timeout(REACHABLE_WITHIN):
+                return await self._client.service_client.check_health()
+        except Exception:  # The SDK raises RPCError and RuntimeError alike; either means "away".
+            return False
 
     @property
     def _timeout(self) -> timedelta:
