@@ -17,9 +17,11 @@ from tracker.store.database import Database
 from tracker.store.outbox import HELD_MAX, LeasedSignal
 
 
-async def accepted_signal(store: Database, run_id: UUID, namespace: str = NAMESPACE) -> UUID:
+async def accepted_signal(
+    store: Database, run_id: UUID, namespace: str = NAMESPACE, request: bytes = b""
+) -> UUID:
     """A signal, committed."""
-    signal = AcceptedSignal(id=new_id(), namespace=namespace, run_id=run_id, request=b"")
+    signal = AcceptedSignal(id=new_id(), namespace=namespace, run_id=run_id, request=request)
     sql, parameters = next(inserting("flowtrail", signal))
     async with store.connection() as connection:
         await connection.execute(sql, parameters)
