@@ -23,6 +23,7 @@ from tracker.store.accept import AcceptedStart
 from tracker.store.database import Database
 from tracker.store.outbox import CancelDecision, LeasedStart
 from tracker.store.record import write_batch
+from tracker.store.run_rows import run_read
 
 
 async def leased(store: Database, **fields: Any) -> LeasedStart:
@@ -96,7 +97,7 @@ async def test_finish_binds_the_run(store: Database) -> None:
     assert finished is not None
     assert not finished.cancel_requested
     row = await run_row(store, entry.id)
-    assert {name: finished.run[name] for name in row} == row
+    assert run_read(finished.run) == run_read(row)
     assert row["status"] == "running"
     assert row["run_key"] == row["first_run_key"] == run_key
     assert row["started_at"] >= row["accepted_at"]

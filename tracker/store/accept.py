@@ -26,6 +26,7 @@ from tracker.errors import DatabaseUnavailable, IdempotencyConflict
 from tracker.store.database import AsyncConnection
 from tracker.store.queries import load
 from tracker.store.record import LABEL_MAX, payload_row
+from tracker.store.run_rows import RUN_COLUMNS
 
 API_LEASE = 10.0
 """Seconds for which an accepted start belongs to the API that accepted it."""
@@ -69,7 +70,7 @@ class AcceptedStart:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The start is stored; `run` is its row."""
+    """The start is stored; `run` is its row, in as far as `run_read` needs it."""
 
     run: Row
 
@@ -153,6 +154,7 @@ _TRIES_FOR_KEY = 3
 @cache
 def _statement(schema: str, name: str) -> LiteralString:
     sql = load("starts")[name].replace("{schema}", schema)
+    sql = sql.replace("{run_columns}", ", ".join(RUN_COLUMNS))
     return cast("LiteralString", sql.replace("{label_max}", str(LABEL_MAX)))
 
 

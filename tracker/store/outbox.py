@@ -24,6 +24,7 @@ from tracker.store.accept import OnConflict
 from tracker.store.contention import despite_conflicts
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.queries import load
+from tracker.store.run_rows import RUN_COLUMNS
 
 BACKOFF_START, BACKOFF_MAX = 0.5, 60.0
 """Seconds before the first and, at most, before any further try."""
@@ -98,6 +99,7 @@ class Finished:
     """The run is bound to Temporal's.
 
     Attributes:
+        run: Its row, in as far as `run_read` needs it.
         cancel_requested: Somebody canceled meanwhile: the entry stays until that is done.
     """
 
@@ -348,5 +350,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START_EVENT_DELAY = timedelta(milliseconds=100)
 
 
+_RUN_COLUMNS = ", ".join(f"r.{column}" for column in RUN_COLUMNS)
+
+
 def _sql(database: Database, name: str) -> Any:
-    return database.sql(load("outbox")[name])
+    return database.sql(load("outbox")[name].replace("{run_columns}", _RUN_COLUMNS))

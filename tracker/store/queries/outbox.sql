@@ -61,7 +61,7 @@ WITH bound AS (
     WHERE r.id = %(id)s AND (r.run_key IS NULL OR r.run_key = %(run_key)s)
       AND NOT EXISTS (SELECT FROM {schema}.run o WHERE o.namespace = r.namespace
                       AND o.run_key = %(run_key)s AND o.id <> r.id)
-    RETURNING r.*
+    RETURNING {run_columns}
 ),
 entry AS (
     -- Locking reads the row as it is now, not as of this statement's start.
