@@ -28,7 +28,7 @@ class ScriptedTemporal:
         self.busy = asyncio.Event()
         self.busy.set()
         self.started: list[UUID] = []
-        self.signalled: list[UUID] = []
+        self.signaled: list[UUID] = []
         self.broken: set[UUID] = set()
         self.stuck: set[UUID] = set()
         self.tried = 0
@@ -63,7 +63,7 @@ class ScriptedTemporal:
         return not self.away
 
     async def signal(self, signal: LeasedSignal) -> SignalOutcome:
-        self.signalled.append(signal.id)
+        self.signaled.append(signal.id)
         return Delivered()
 
 
@@ -190,5 +190,5 @@ async def test_signals_go_out_at_once_after_each_other(store: Database) -> None:
     temporal = ScriptedTemporal()
     async with Relay(store, NAMESPACE, temporal, RelayOptions(poll=60)) as relay:
         relay.wake()
-        await eventually(lambda: relay.counters.signalled == 5)
-    assert temporal.signalled == ids
+        await eventually(lambda: relay.counters.signaled == 5)
+    assert temporal.signaled == ids

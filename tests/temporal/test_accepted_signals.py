@@ -30,7 +30,7 @@ from tracker.outbox import (
     start_in_transaction,
     start_in_transaction_async,
 )
-from tracker.outbox.signalling import try_signal
+from tracker.outbox.signaling import try_signal
 from tracker.store import outbox
 from tracker.store.database import Database
 from tracker.store.outbox import LeasedSignal
@@ -112,7 +112,7 @@ async def test_start_and_signals_of_one_transaction_arrive_in_order(
     run_id = started(database, encoder, *words, "end")
     async with a_worker(temporal_client), a_relay(store, temporal_client) as relay:
         assert await result_of_when_started(temporal_client, store, run_id) == [*words, "end"]
-        await eventually(lambda: relay.counters.signalled == 9)
+        await eventually(lambda: relay.counters.signaled == 9)
     assert await count(store, "outbox") == 0
 
 
@@ -192,7 +192,7 @@ async def test_by_workflow_id_a_run_that_is_not_on_record_is_reached(
     await begun_elsewhere(temporal_client, "theirs")
     ids = told(database, encoder, "one", "two", workflow_id="theirs")
     async with a_relay(store, temporal_client) as relay:
-        await eventually(lambda: relay.counters.signalled == 2)
+        await eventually(lambda: relay.counters.signaled == 2)
     assert await request_ids(temporal_client, "theirs") == [str(entry) for entry in ids]
 
 
@@ -211,7 +211,7 @@ async def test_a_signal_follows_its_chain_when_it_continues_as_new(
 ) -> None:
     run_id = started(database, encoder, "move")
     async with a_worker(temporal_client), a_relay(store, temporal_client) as relay:
-        await eventually(lambda: relay.counters.signalled == 1)
+        await eventually(lambda: relay.counters.signaled == 1)
         handle = temporal_client.get_workflow_handle((await run_row(store, run_id))["workflow_id"])
 
         async def moved() -> bool:
@@ -235,7 +235,7 @@ async def test_a_signal_that_comes_too_late_is_dead_with_the_reason(
     assert reason.endswith("has ended as completed")
 
 
-async def test_another_chain_under_the_same_workflow_id_is_not_signalled(
+async def test_another_chain_under_the_same_workflow_id_is_not_signaled(
     store: Database, temporal_client: Client, database: str, encoder: StartEncoder
 ) -> None:
     run_id = started(database, encoder, "end", workflow_id="shared")
@@ -266,7 +266,7 @@ async def test_a_start_that_gave_way_passes_its_signals_on(
         database, encoder, "hello", workflow_id="theirs", id_conflict_policy="use_existing"
     )
     async with a_relay(store, temporal_client) as relay:
-        await eventually(lambda: relay.counters.signalled == 1)
+        await eventually(lambda: relay.counters.signaled == 1)
     assert await reached(store, run_id, "rejected")
     assert len(await request_ids(temporal_client, "theirs")) == 1
 
@@ -297,11 +297,34 @@ async def test_a_relay_that_dies_after_temporals_answer_leaves_one_signal(
     async with a_worker(temporal_client), a_relay(store, temporal_client) as relay:
         if ended:
             assert await result_of(temporal_client, store, run_id) == ["end"]
-        await eventually(lambda: relay.counters.signalled == 1)
+        await eventually(lambda: relay.counters.signaled == 1)
     # It counts as delivered even though the run has ended by that very signal.
     assert await the_dead(store) == []
     workflow_id = (await run_row(store, run_id))["workflow_id"]
     assert len(await request_ids(temporal_client, workflow_id)) == 1
+
+
+async def test_a_lost_answer_is_found_though_the_run_has_continued_as_new(
+    store: Database, temporal_client: Client, database: str, encoder: StartEncoder
+) -> None:
+    run_id = started(database, encoder)
+    async with a_relay(store, temporal_client) as relay:
+        await eventually(lambda: relay.counters.started == 1)
+    told(database, encoder, "move", run_id=run_id)
+    await try_signal(
+        store, LosesAnswers(temporal_client), await leased_signal(store, temporal_client)
+    )
+    handle = temporal_client.get_workflow_handle((await run_row(store, run_id))["workflow_id"])
+    async with a_worker(temporal_client):
+
+        async def moved() -> bool:
+            return await handle.query(Inbox.words) == ["move", "moved"]
+
+        await eventually(moved)
+        told(database, encoder, "end", run_id=run_id)
+        async with a_relay(store, temporal_client) as relay:
+            await eventually(lambda: relay.counters.signaled == 2)
+        assert await handle.result() == ["move", "moved", "end"]
 
 
 class LosesAnswers(TemporalStarter):

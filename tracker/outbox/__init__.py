@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from tracker.outbox.relay import Relay, RelayCounters, RelayOptions
-from tracker.outbox.signalling import Carrier, Delivered, Signaller, SignalOutcome, try_signal
+from tracker.outbox.signaling import Carrier, Delivered, Signaler, SignalOutcome, try_signal
 from tracker.outbox.starting import Outcome, Poison, Refused, Retry, Started, Starter, try_start
 from tracker.outbox.transactional import (
     Encoder,
@@ -35,7 +35,7 @@ __all__ = [
     "Retry",
     "SignalEncoder",
     "SignalOutcome",
-    "Signaller",
+    "Signaler",
     "StartOptions",
     "Started",
     "Starter",

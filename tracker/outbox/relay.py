@@ -17,7 +17,7 @@ from typing import Self
 
 from tracker.errors import ConfigurationError, SchemaMismatch, TrackerError, TransientError
 from tracker.outbox import burying
-from tracker.outbox.signalling import Carrier, Delivered, SignalOutcome, try_signal
+from tracker.outbox.signaling import Carrier, Delivered, SignalOutcome, try_signal
 from tracker.outbox.starting import Outcome, Poison, Refused, Retry, Started, try_start
 from tracker.store import outbox
 from tracker.store.database import Database
@@ -55,7 +55,7 @@ class RelayCounters:
         started: Starts that Temporal runs.
         refused: Starts that it will never run.
         canceled: Starts that were canceled before Temporal knew them.
-        signalled: Signals that Temporal has.
+        signaled: Signals that Temporal has.
         dead: Entries that were given up: broken ones, and signals that Temporal refused for good.
         put_back: Tries that decided nothing.
         failures: Tries and looks at the outbox that ended in an error of the database, or in one
@@ -65,7 +65,7 @@ class RelayCounters:
     started: int = 0
     refused: int = 0
     canceled: int = 0
-    signalled: int = 0
+    signaled: int = 0
     dead: int = 0
     put_back: int = 0
     failures: int = 0
@@ -206,7 +206,7 @@ class Relay:
             case Started():
                 counters.started += 1
             case Delivered():
-                counters.signalled += 1
+                counters.signaled += 1
             case Refused() if entry.kind == "start":
                 counters.refused += 1
             case Refused() | Poison():

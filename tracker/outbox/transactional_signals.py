@@ -1,4 +1,4 @@
-"""Signalling a workflow inside the caller's own transaction: sent if, and only if, that commits.
+"""Signaling a workflow inside the caller's own transaction: sent if, and only if, that commits.
 
     signal_in_transaction(session, encoder, "approve", {"by": "ada"}, run_id=run_id)
 

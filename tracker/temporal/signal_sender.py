@@ -19,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from tracker.core.ids import workflow_lane
 from tracker.errors import TemporalUnavailable
-from tracker.outbox.signalling import Delivered, SignalOutcome
+from tracker.outbox.signaling import Delivered, SignalOutcome
 from tracker.outbox.starting import Poison, Refused, Retry
 from tracker.store.outbox import LeasedSignal
 from tracker.temporal.executions import Execution, describe
@@ -82,7 +82,7 @@ class _Sending:
             if not latest.is_open and str(latest.run_key) == sent_to:
                 return self._refused("RunClosed", f"has ended as {_status(latest)}")
             sent_to = str(latest.run_key)
-        return Retry(unavailable("the run continues as new faster than it can be signalled"))
+        return Retry(unavailable("the run continues as new faster than it can be signaled"))
 
     async def _reaches(self, run_id: str) -> bool:
         """Whether a run takes it now, or took it before it ended."""

@@ -23,7 +23,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from tracker.errors import TemporalUnavailable
-from tracker.outbox.signalling import SignalOutcome
+from tracker.outbox.signaling import SignalOutcome
 from tracker.outbox.starting import Outcome, Poison, Refused, Retry, Started
 from tracker.store.outbox import LeasedSignal, LeasedStart
 from tracker.temporal.executions import Execution, describe, find_carrier, read_carried

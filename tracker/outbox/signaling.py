@@ -25,7 +25,7 @@ class Delivered:
 SignalOutcome = Delivered | Refused | Retry | Poison
 
 
-class Signaller(Protocol):
+class Signaler(Protocol):
     """Temporal's side of a signal: each call is one bounded try and raises nothing that a network
     or a server can do."""
 
@@ -34,7 +34,7 @@ class Signaller(Protocol):
         ...
 
 
-class Carrier(Starter, Signaller, Protocol):
+class Carrier(Starter, Signaler, Protocol):
     """All that a relay needs of Temporal (`tracker.temporal.starter.TemporalStarter`)."""
 
     async def reachable(self) -> bool:
@@ -42,15 +42,13 @@ class Carrier(Starter, Signaller, Protocol):
         ...
 
 
-async def try_signal(
-    database: Database, signaller: Signaller, signal: LeasedSignal
-) -> SignalOutcome:
+async def try_signal(database: Database, signaler: Signaler, signal: LeasedSignal) -> SignalOutcome:
     """Try a signal that the caller has leased, and store the outcome.
 
     Raises:
         TrackerError: The outcome could not be stored; the entry stays, to be tried again.
     """
-    outcome = await signaller.signal(signal)
+    outcome = await signaler.signal(signal)
     match outcome:
         case Delivered():
             await outbox.deliver(database, signal)
