@@ -136,7 +136,7 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
 def _show(metrics: Metrics, database: Database, relay: Relay) -> None:
     metrics.add(
         "flowtrail_relay",
-        "What became of starts that the relay brought to Temporal.",
+        "What became of starts and signals that the relay brought to Temporal.",
         lambda: asdict(relay.counters),
         monotonic=True,
     )

@@ -34,7 +34,12 @@ class Metrics:
         )
         self.outbox = Gauge(
             "flowtrail_outbox_size",
-            "Accepted starts that Temporal has not confirmed; counted up to 10,001.",
+            "Accepted starts and signals that Temporal has not confirmed; counted up to 10,001.",
+            registry=self.registry,
+        )
+        self.outbox_dead = Gauge(
+            "flowtrail_outbox_dead",
+            "Those of them that are given up until somebody revives or drops them.",
             registry=self.registry,
         )
 

@@ -6,8 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from tracker.models.wire import StartRun
+from tracker.store import outbox
 from tracker.store.accept import Accepted, AcceptedStart, ExistingRun, accept
 from tracker.store.database import Database
+from tracker.store.outbox import LeasedStart
 from tracker.temporal.start_encoder import StartEncoder
 
 NAMESPACE = "default"
@@ -31,6 +33,15 @@ async def accepted(
     """Accept a start; by default nobody holds it."""
     async with database.connection() as connection:
         return await accept(connection, database.options.schema, start, lease=lease)
+
+
+async def a_leased_start(
+    database: Database, namespace: str = NAMESPACE, *, seconds: float = 30.0
+) -> LeasedStart:
+    """The start that is due longest, now ours."""
+    [entry] = await outbox.lease(database, namespace, limit=1, seconds=seconds)
+    assert entry.kind == "start"
+    return entry
 
 
 async def rows(database: Database, sql: str, **parameters: Any) -> list[dict[str, Any]]:

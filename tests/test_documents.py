@@ -114,14 +114,23 @@ def test_every_python_example_compiles(page: Path) -> None:
         _compiled(block)
 
 
-async def test_the_readme_starts_in_a_transaction(database: str) -> None:
-    (block,) = [b for b in _readme_examples() if "start_in_transaction(" in b]
+async def test_the_readme_starts_and_signals_in_a_transaction(database: str) -> None:
+    (start,) = [b for b in _readme_examples() if "start_in_transaction(" in b]
+    (signal,) = [b for b in _readme_examples() if "signal_in_transaction(" in b]
     async with Database(DatabaseOptions(database)) as tracker, tracker.connection() as connection:
-        await connection.execute("CREATE TABLE orders (id text PRIMARY KEY)")
-        exec(_compiled(block.replace("postgresql://localhost/flowtrail", database)), {})
+        await connection.execute("CREATE TABLE orders (id text PRIMARY KEY, approved_by text)")
+        for block in (start, signal):
+            exec(_compiled(block.replace("postgresql://localhost/flowtrail", database)), {})
         cursor = await connection.execute("SELECT status, ref_type, ref_id FROM flowtrail.run")
         found = await cursor.fetchall()
+        cursor = await connection.execute(
+            "SELECT o.kind, approved_by FROM flowtrail.outbox o JOIN flowtrail.run r"
+            " ON r.id = o.run_id, orders ORDER BY o.created_at"
+        )
+        waiting = await cursor.fetchall()
     assert found == [{"status": "accepted", "ref_type": "order", "ref_id": "o-123"}]
+    assert [entry["kind"] for entry in waiting] == ["start", "signal"]
+    assert waiting[0]["approved_by"] == "ada"
 
 
 async def test_the_test_in_the_readme_passes(flowtrail: TrackedEnvironment) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,18 +10,12 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.rows import DictRow, dict_row
-from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import AsyncSession as SaAsyncSession
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import Session as SaSession
-from sqlalchemy.orm import scoped_session, sessionmaker
-from sqlmodel import Session as SqlModelSession
-from sqlmodel.ext.asyncio.session import AsyncSession as SqlModelAsyncSession
 from temporalio.converter import DataConverter
 
+from tests.callers import ASYNC, SYNC, sqlalchemy_url
 from tests.codec import Reversing
-from tests.starts import NAMESPACE, accepted, count, encoded, request, rows, run_row
+from tests.starts import NAMESPACE, a_leased_start, accepted, count, encoded, request, rows, run_row
 from tracker.errors import ConfigurationError, IdempotencyConflict, InvalidRequest
 from tracker.outbox import start_in_transaction, start_in_transaction_async
 from tracker.outbox.transactional import insert_start
@@ -41,100 +34,6 @@ class Order:
 def start(connection: Any, **options: Any) -> UUID:
     given: dict[str, Any] = {"ref_type": "order", "ref_id": "o-1"} | options
     return start_in_transaction(connection, ENCODER, "OrderFulfilment", Order("o-1"), **given)
-
-
-# Every kind of connection: (open one inside a transaction, commit it, roll it back).
-
-
-@contextmanager
-def by_psycopg(dsn: str) -> Iterator[Any]:
-    with psycopg.connect(dsn) as connection:
-        yield connection
-
-
-@contextmanager
-def by_psycopg_with_dict_rows(dsn: str) -> Iterator[Any]:
-    with psycopg.Connection[DictRow].connect(dsn, row_factory=dict_row) as connection:
-        yield connection
-
-
-@contextmanager
-def by_sqlalchemy(dsn: str) -> Iterator[Any]:
-    engine = create_engine(sqlalchemy_url(dsn))
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
-
-
-@contextmanager
-def by_sqlalchemy_session(dsn: str) -> Iterator[Any]:
-    engine = create_engine(sqlalchemy_url(dsn))
-    with SaSession(engine) as session:
-        yield session
-    engine.dispose()
-
-
-@contextmanager
-def by_scoped_session(dsn: str) -> Iterator[Any]:
-    engine = create_engine(sqlalchemy_url(dsn))
-    session = scoped_session(sessionmaker(engine))
-    yield session
-    session.remove()
-    engine.dispose()
-
-
-@contextmanager
-def by_sqlmodel_session(dsn: str) -> Iterator[Any]:
-    engine = create_engine(sqlalchemy_url(dsn))
-    with SqlModelSession(engine) as session:
-        yield session
-    engine.dispose()
-
-
-@asynccontextmanager
-async def by_async_psycopg(dsn: str) -> AsyncIterator[Any]:
-    connection = await psycopg.AsyncConnection.connect(dsn)
-    yield connection
-    await connection.close()
-
-
-@asynccontextmanager
-async def by_async_sqlalchemy(dsn: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(sqlalchemy_url(dsn))
-    async with engine.connect() as connection:
-        yield connection
-    await engine.dispose()
-
-
-@asynccontextmanager
-async def by_async_session(dsn: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(sqlalchemy_url(dsn))
-    async with SaAsyncSession(engine) as session:
-        yield session
-    await engine.dispose()
-
-
-@asynccontextmanager
-async def by_async_sqlmodel_session(dsn: str) -> AsyncIterator[Any]:
-    engine = create_async_engine(sqlalchemy_url(dsn))
-    async with SqlModelAsyncSession(engine) as session:
-        yield session
-    await engine.dispose()
-
-
-def sqlalchemy_url(dsn: str) -> str:
-    return dsn.replace("postgresql://", "postgresql+psycopg://", 1)
-
-
-SYNC = [
-    by_psycopg,
-    by_psycopg_with_dict_rows,
-    by_sqlalchemy,
-    by_sqlalchemy_session,
-    by_scoped_session,
-    by_sqlmodel_session,
-]
-ASYNC = [by_async_psycopg, by_async_sqlalchemy, by_async_session, by_async_sqlmodel_session]
 
 
 @pytest.mark.parametrize("opened", SYNC)
@@ -185,7 +84,7 @@ async def test_open_transactions_of_one_ref_do_not_wait_for_each_other(
         # Neither does the facade wait for them, nor a relay's binding of another run of that ref.
         facade = encoded(ref_type="order", ref_id="o-1")
         await accepted(store, facade)
-        [entry] = await outbox.lease(store, NAMESPACE, limit=5, seconds=30)
+        entry = await a_leased_start(store)
         await outbox.finish(store, entry, facade.id)
         two.commit()
         one.commit()

@@ -21,7 +21,7 @@ from tracker.errors import (
 )
 from tracker.models.wire import Health
 from tracker.store.schema import check_schema
-from tracker.store.sizes import outbox_size
+from tracker.store.sizes import outbox_dead, outbox_size
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -72,9 +72,11 @@ async def metrics(access: Reading) -> Response:
     try:
         async with asyncio.timeout(SCRAPE_WITHIN):
             size = float(await outbox_size(services.database, services.namespace))
+            dead = float(await outbox_dead(services.database, services.namespace))
     except (TrackerError, TimeoutError):
-        size = nan
+        size = dead = nan
     services.metrics.outbox.set(size)
+    services.metrics.outbox_dead.set(dead)
     return Response(
         services.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

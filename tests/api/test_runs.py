@@ -12,11 +12,13 @@ import pytest
 
 from tests.api.recorded import payload, record, recorded_run
 from tests.factories import NOON, ARun
+from tests.store.test_dead_entries import a_dead_start
 from tracker.core.events import AttemptEnded, Failure, RunRefAdded, StepClosed, WorkflowTypeSeen
 from tracker.core.ids import Ref, new_id
 from tracker.core.payloads import StoredPayload, Treatment
 from tracker.core.status import AttemptOutcome, RunStatus, StepStatus
 from tracker.store import run_detail
+from tracker.store.database import Database
 
 
 async def get(api: httpx.AsyncClient, path: str, **params: Any) -> Any:
@@ -45,6 +47,19 @@ async def run(database: str) -> ARun:
         run.attempt_completed(2, output=payload("receipt-1")),
     )
     return run
+
+
+async def test_a_run_whose_start_is_dead_tells_why(api: httpx.AsyncClient, store: Database) -> None:
+    run_id = await a_dead_start(store)
+    shown = await get(api, f"/v1/runs/{run_id}")
+    assert shown["status"] == "accepted"
+    [entry] = shown["outbox"]
+    assert (entry["id"], entry["kind"]) == (str(run_id), "start")
+    assert (entry["last_error"], entry["due_at"]) == ("broken", None)
+    assert entry["dead_at"] is not None
+    metrics = (await api.get("/metrics")).text
+    assert "flowtrail_outbox_dead 1.0" in metrics
+    assert "flowtrail_outbox_size 1.0" in metrics
 
 
 async def test_a_run_by_our_id_and_by_temporals(api: httpx.AsyncClient, run: ARun) -> None:

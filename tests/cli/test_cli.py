@@ -176,6 +176,15 @@ def test_show_prints_steps_and_their_attempts(cli: CommandLine) -> None:
     assert "[bold]later" in shown
 
 
+def test_show_tells_why_a_start_is_dead(cli: CommandLine) -> None:
+    dead = "2026-01-31T00:00:01Z"
+    entry = {"id": str(RUN), "kind": "start", "created_at": dead, "dead_at": dead}
+    entry |= {"tries": 5, "last_error": "KeyError: 'x'"}
+    cli.answer_with(Script(ok(**RUN_BODY, outbox=[entry])))
+    shown = cli.run("runs", "show", str(RUN)).stdout
+    assert f"start {RUN} is dead after 5 tries: KeyError: 'x'" in shown
+
+
 def test_result_prints_the_output_or_fails(cli: CommandLine) -> None:
     error = {"type": "CardDeclined", "message": "no funds"}
     cli.answer_with(

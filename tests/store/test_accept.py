@@ -19,6 +19,7 @@ from tracker.migrations import grants_sql
 from tracker.models.wire import StartRun
 from tracker.store.accept import Accepted, ExistingRun, accept
 from tracker.store.database import Database
+from tracker.store.run_rows import run_read
 from tracker.temporal.start_encoder import StartEncoder
 
 
@@ -31,7 +32,7 @@ async def test_every_row_of_a_start(store: Database) -> None:
 
     assert isinstance(outcome, Accepted)
     row = await run_row(store, start.id)
-    assert dict(outcome.run) == row
+    assert run_read(outcome.run) == run_read(row)
     assert row["status"] == "accepted"
     assert row["status_version"] == 0
     assert row["ordered_at"] == row["accepted_at"]

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.starts import NAMESPACE, accepted, count, encoded, rows, run_row
+from tests.starts import NAMESPACE, a_leased_start, accepted, count, encoded, rows, run_row
 from tracker.core.events import RunClosed, RunIdentity, RunStarted
 from tracker.core.fold import fold
 from tracker.core.ids import new_id
@@ -23,13 +23,14 @@ from tracker.store.accept import AcceptedStart
 from tracker.store.database import Database
 from tracker.store.outbox import CancelDecision, LeasedStart
 from tracker.store.record import write_batch
+from tracker.store.run_rows import run_read
 
 
 async def leased(store: Database, **fields: Any) -> LeasedStart:
     """A start that was accepted and is ours now."""
     start = encoded(**fields)
     await accepted(store, start)
-    [entry] = await outbox.lease(store, NAMESPACE, limit=1, seconds=30)
+    entry = await a_leased_start(store)
     assert entry.id == start.id
     return entry
 
@@ -96,7 +97,7 @@ async def test_finish_binds_the_run(store: Database) -> None:
     assert finished is not None
     assert not finished.cancel_requested
     row = await run_row(store, entry.id)
-    assert {name: finished.run[name] for name in row} == row
+    assert run_read(finished.run) == run_read(row)
     assert row["status"] == "running"
     assert row["run_key"] == row["first_run_key"] == run_key
     assert row["started_at"] >= row["accepted_at"]
@@ -152,7 +153,7 @@ async def test_the_first_started_run_of_a_ref_makes_its_workflow(store: Database
         insert_start(connection, start)
     assert await count(store, "workflow") == 0
 
-    [entry] = await outbox.lease(store, NAMESPACE, limit=1, seconds=30)
+    entry = await a_leased_start(store)
     await outbox.finish(store, entry, new_id())
     [workflow] = await rows(store, "SELECT ref_id, metadata, created_at FROM {schema}.workflow")
     assert (workflow["ref_id"], workflow["metadata"]) == ("o-1", {"a": 1})
@@ -202,8 +203,8 @@ async def test_put_back_with_growing_pauses(store: Database) -> None:
 async def test_put_back_does_not_take_the_lease_of_the_next(store: Database) -> None:
     start = encoded()
     await accepted(store, start)
-    [first] = await outbox.lease(store, NAMESPACE, limit=1, seconds=0)
-    [second] = await outbox.lease(store, NAMESPACE, limit=1, seconds=30)
+    first = await a_leased_start(store, seconds=0)
+    second = await a_leased_start(store)
     await outbox.put_back(store, first, "slow")
 
     [row] = await rows(store, "SELECT tries, last_error FROM {schema}.outbox")
@@ -239,7 +240,7 @@ async def test_the_next_lease_tells_of_the_cancel(store: Database) -> None:
     await outbox.lease(store, NAMESPACE, limit=1, seconds=0)
     await outbox.cancel(store, start.id)
 
-    [entry] = await outbox.lease(store, NAMESPACE, limit=1, seconds=30)
+    entry = await a_leased_start(store)
     assert entry.cancel_requested
     await outbox.mark_canceled(store, entry)
     assert (await run_row(store, start.id))["status"] == "canceled"

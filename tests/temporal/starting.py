@@ -8,12 +8,11 @@ from uuid import UUID
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
-from tests.starts import run_row
+from tests.starts import a_leased_start, run_row
 from tracker.outbox import (
     Relay,
     RelayOptions,
 )
-from tracker.store import outbox
 from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
 from tracker.temporal.start_encoder import StartEncoder
@@ -33,8 +32,7 @@ def a_relay(store: Database, client: Client, seconds: float = 2.0) -> Relay:
 
 
 async def a_lease(store: Database, client: Client, *, seconds: float = 30.0) -> LeasedStart:
-    [entry] = await outbox.lease(store, client.namespace, limit=1, seconds=seconds)
-    return entry
+    return await a_leased_start(store, client.namespace, seconds=seconds)
 
 
 async def begun_elsewhere(client: Client, workflow_id: str, type_: str = "Foreign") -> str:

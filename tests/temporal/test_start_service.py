@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
-from tests.starts import NAMESPACE, count, run_row
+from tests.starts import NAMESPACE, count, rows, run_row
 from tracker.core.events import WorkflowTypeSeen
 from tracker.core.fold import fold
 from tracker.core.ids import new_id
@@ -185,3 +185,29 @@ async def test_a_key_outlives_a_move_of_the_worker(service: StartService, store:
     assert (await service.start(asked)).run.run_id == first.run.run_id
     with pytest.raises(IdempotencyConflict):
         await service.start(asked.model_copy(update={"input": 1}))
+
+
+async def test_a_key_outlives_the_registration_of_its_type(
+    service: StartService, store: Database
+) -> None:
+    asked = StartRun(workflow_type="Cleaning", idempotency_key="k")
+    first = await service.start(asked)
+    await rows(store, "DELETE FROM {schema}.workflow_type RETURNING name")
+    service._catalog = WorkflowTypeCatalog(store, NAMESPACE)
+
+    again = await service.start(asked)
+    assert (again.outcome, again.run.run_id) == (StartOutcome.EXISTING, first.run.run_id)
+    with pytest.raises(IdempotencyConflict):
+        await service.start(asked.model_copy(update={"input": 1}))
+    with pytest.raises(UnknownWorkflowType):
+        await service.start(asked.model_copy(update={"idempotency_key": "other"}))
+
+
+async def test_a_key_outlives_the_schema_that_its_input_fitted(
+    service: StartService, store: Database
+) -> None:
+    asked = StartRun(workflow_type="Shopping", input=GOOD, idempotency_key="k")
+    first = await service.start(asked)
+    await announce(store, "Shopping", queue="shop", schema={"type": "array", "maxItems": 0})
+    service._catalog = WorkflowTypeCatalog(store, NAMESPACE)
+    assert (await service.start(asked)).run.run_id == first.run.run_id

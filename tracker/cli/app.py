@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tracker import __version__
-from tracker.cli import beside, keys, refs, repair, runs, setup
+from tracker.cli import beside, keys, outbox, refs, repair, runs, setup
 from tracker.cli.exits import EXIT_CODES_HELP, ReportingGroup
 
 
@@ -29,6 +29,7 @@ def build_app() -> typer.Typer:
     repair.register(app)
     app.add_typer(runs.commands, name="runs")
     app.add_typer(refs.commands, name="refs")
+    app.add_typer(outbox.commands, name="outbox")
     app.add_typer(keys.commands, name="keys")
     return app
 

@@ -14,6 +14,7 @@ from tracker.core.status import AttemptOutcome
 from tracker.models.wire import (
     AttemptRead,
     ErrorInfo,
+    OutboxEntryRead,
     PayloadRead,
     RunDetail,
     RunPage,
@@ -59,6 +60,7 @@ def write_run(run: RunDetail) -> None:
             ("metadata", run.metadata or None),
             ("input", _payload(run.input)),
             ("output", _payload(run.output)),
+            *(("outbox", _waiting(entry)) for entry in run.outbox),
         ]
     )
     typer.echo()
@@ -69,6 +71,13 @@ def write_run(run: RunDetail) -> None:
     )
     if run.steps_truncated:
         typer.echo("more steps than are shown here; see /v1/runs/{id}/timeline")
+
+
+def _waiting(entry: OutboxEntryRead) -> str:
+    """What Temporal has not confirmed, and what became of trying."""
+    state = "waits" if entry.dead_at is None else "is dead"
+    why = "" if entry.last_error is None else f": {entry.last_error}"
+    return f"{entry.kind} {entry.id} {state} after {entry.tries} tries{why}"
 
 
 def _rows(steps: list[StepRead]) -> Iterator[tuple[Any, ...]]:

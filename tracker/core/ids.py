@@ -85,6 +85,11 @@ def derived_run_id(namespace: str, run_key: UUID, first_run_key: UUID | None) ->
     return _derived(hint, "run", namespace, str(run_key))
 
 
+def workflow_lane(namespace: str, workflow_id: str) -> UUID:
+    """Stands in the place of a run's id for signals that are addressed to a workflow id."""
+    return _v7(0, _entropy("lane", namespace, workflow_id))
+
+
 def step_id(namespace: str, run_key: UUID, kind: StepKind, step_key: str) -> UUID:
     """Id of a step; `step_key` comes from the `*_key` function of its kind."""
     return _derived(run_key, "step", namespace, str(run_key), kind, step_key)

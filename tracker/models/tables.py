@@ -331,7 +331,7 @@ class OutboxRow(TrackerRow, table=True):
         check("outbox_start_check", "(kind = 'start') = (on_conflict IS NOT NULL)"),
         check("outbox_dead_check", "dead_at IS NULL OR leased_until = 'infinity'"),
         index("outbox_due_idx", "namespace, leased_until"),
-        index("outbox_run_idx", "run_id"),
+        index("outbox_run_idx", "run_id, created_at, id"),
         index("outbox_dead_idx", "namespace, dead_at", where="dead_at IS NOT NULL"),
         {
             "comment": "Accepted starts and signals that Temporal has not confirmed; `request` is "
@@ -351,6 +351,7 @@ class OutboxRow(TrackerRow, table=True):
     last_error: OptionalStr
     cancel_requested_at: OptionalMoment
     dead_at: OptionalMoment
+    failures: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class IdempotencyRow(TrackerRow, table=True):

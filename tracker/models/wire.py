@@ -236,6 +236,24 @@ class TaskFailure(Answer):
     message: str | None = None
 
 
+class OutboxEntryRead(Answer):
+    """Something accepted for a run that Temporal has not confirmed."""
+
+    id: UUID
+    kind: str = Field(description="`start` or `signal`.", examples=["start"])
+    created_at: datetime
+    due_at: datetime | None = Field(
+        default=None, description="When it is tried next; absent of a dead one."
+    )
+    tries: int
+    last_error: str | None = Field(
+        default=None, description="Why the last try decided nothing, or why it is dead."
+    )
+    dead_at: datetime | None = Field(
+        default=None, description="Given up then: nothing tries it until somebody revives it."
+    )
+
+
 class RunDetail(RunRead):
     """`GET /v1/runs/{id}`: a run with its steps, attempts and values."""
 
@@ -251,6 +269,11 @@ class RunDetail(RunRead):
     )
     attempts_truncated: bool = Field(
         default=False, description="Whether that is so of the attempts of some step."
+    )
+    outbox: list[OutboxEntryRead] = Field(
+        default_factory=list[OutboxEntryRead],
+        description="What is accepted and not confirmed by Temporal: its start, signals; 100 at "
+        "most.",
     )
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from tracker.core.events import RunIdentity
 from tracker.errors import TransientError
+from tracker.outbox.burying import bury
 from tracker.store import outbox
 from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
@@ -57,7 +58,14 @@ class Retry:
     error: TransientError
 
 
-Outcome = Started | Refused | Retry
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """The entry itself is broken: no try can do anything with it."""
+
+    message: str
+
+
+Outcome = Started | Refused | Retry | Poison
 
 
 class Starter(Protocol):
@@ -68,7 +76,7 @@ class Starter(Protocol):
         """Start it, or find that it is started."""
         ...
 
-    async def find(self, start: LeasedStart) -> Started | Retry | None:
+    async def find(self, start: LeasedStart) -> Started | Retry | Poison | None:
         """Look whether an earlier try has started it."""
         ...
 
@@ -108,6 +116,9 @@ async def try_start(database: Database, starter: Starter, start: LeasedStart) ->
             return await _refuse(database, start, outcome)
         case Retry():
             return await _put_back(database, start, outcome)
+        case Poison():
+            await bury(database, start, outcome.message)
+            return Tried(outcome)
 
 
 async def _try_cancel(database: Database, starter: Starter, start: LeasedStart) -> Tried:
@@ -117,7 +128,8 @@ async def _try_cancel(database: Database, starter: Starter, start: LeasedStart) 
             return await _finish(database, starter, start, found)
         case Retry():
             return await _put_back(database, start, found)
-        case None:
+        case Poison() | None:
+            # What cannot be read cannot have been started.
             await outbox.mark_canceled(database, start)
             _log(logging.INFO, "canceled", start, "canceled before it started")
             return Tried(None)

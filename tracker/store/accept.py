@@ -26,6 +26,7 @@ from tracker.errors import DatabaseUnavailable, IdempotencyConflict
 from tracker.store.database import AsyncConnection
 from tracker.store.queries import load
 from tracker.store.record import LABEL_MAX, payload_row
+from tracker.store.run_rows import RUN_COLUMNS
 
 API_LEASE = 10.0
 """Seconds for which an accepted start belongs to the API that accepted it."""
@@ -69,7 +70,7 @@ class AcceptedStart:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The start is stored; `run` is its row."""
+    """The start is stored; `run` is its row, in as far as `run_read` needs it."""
 
     run: Row
 
@@ -105,6 +106,23 @@ async def accept(
         return done.value
 
 
+async def find_key(
+    connection: AsyncConnection, schema: str, namespace: str, key: str, digest: bytes
+) -> ExistingRun | None:
+    """The run that an idempotency key belongs to; None if it is free.
+
+    Args:
+        digest: `AcceptedStart.digest` of the request that has the key now.
+
+    Raises:
+        IdempotencyConflict: The key was used before with another request.
+    """
+    parameters = {"namespace": namespace, "key": key}
+    cursor = await connection.execute(_statement(schema, "known_key"), parameters, prepare=True)
+    known = await cursor.fetchone()
+    return None if known is None else _existing(key, digest, known)
+
+
 def accepting(
     schema: str, start: AcceptedStart, *, lease: float = 0.0, in_transaction: bool = False
 ) -> Generator[Statement, Row | None, Accepted | ExistingRun]:
@@ -123,7 +141,7 @@ def accepting(
         key = {"namespace": start.namespace, "key": start.idempotency_key}
         known = yield _statement(schema, "known_key"), key
         if known is not None:
-            return _existing(start, known)
+            return _existing(start.idempotency_key, start.digest, known)
     raise DatabaseUnavailable(
         f"the idempotency key {start.idempotency_key!r} keeps changing hands; try again"
     )
@@ -136,15 +154,16 @@ _TRIES_FOR_KEY = 3
 @cache
 def _statement(schema: str, name: str) -> LiteralString:
     sql = load("starts")[name].replace("{schema}", schema)
+    sql = sql.replace("{run_columns}", ", ".join(RUN_COLUMNS))
     return cast("LiteralString", sql.replace("{label_max}", str(LABEL_MAX)))
 
 
-def _existing(start: AcceptedStart, known: Row) -> ExistingRun:
-    if bytes(known["digest"]) != start.digest:
+def _existing(key: str | None, digest: bytes, known: Row) -> ExistingRun:
+    if bytes(known["digest"]) != digest:
         raise IdempotencyConflict(
-            f"the idempotency key {start.idempotency_key!r} was used for another request; repeat "
-            "that request as it was, or use a new key",
-            idempotency_key=start.idempotency_key,
+            f"the idempotency key {key!r} was used for another request; repeat that request as it "
+            "was, or use a new key",
+            idempotency_key=key,
             run_id=str(known["run_id"]),
         )
     return ExistingRun(known["run_id"])

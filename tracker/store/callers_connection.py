@@ -72,7 +72,7 @@ def _first_row(given: object, sql: LiteralString, parameters: dict[str, Any]) ->
     if isinstance(given, (Session, scoped_session)):
         given = given.connection()
     if not isinstance(given, Connection):
-        raise _unfit(given, "start_in_transaction_async")
+        raise _unfit(given, "start_in_transaction_async or signal_in_transaction_async")
     row = given.execute(text(_named(sql)), parameters).mappings().first()
     return None if row is None else {str(name): value for name, value in row.items()}
 
@@ -90,7 +90,7 @@ async def _first_row_async(
     if isinstance(given, (AsyncSession, async_scoped_session)):
         given = await given.connection()
     if not isinstance(given, AsyncConnection):
-        raise _unfit(given, "start_in_transaction")
+        raise _unfit(given, "start_in_transaction or signal_in_transaction")
     row = (await given.execute(text(_named(sql)), parameters)).mappings().first()
     return None if row is None else {str(name): value for name, value in row.items()}
 

@@ -1,4 +1,5 @@
-"""Accepted starts that Temporal has not confirmed yet: who may try next, and how each try ended.
+"""Accepted starts and signals that Temporal has not confirmed yet: who may try next, and how each
+try ended. What is given up is in `dead_entries`.
 
 A lease is a promise not to disturb, never a lock: a relay that outlives its lease calls Temporal
 together with the next one, which the shared request id makes harmless. `tries` counts tries begun,
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 from uuid import UUID
 
 from tracker.core.events import RunIdentity
@@ -23,12 +24,20 @@ from tracker.store.accept import OnConflict
 from tracker.store.contention import despite_conflicts
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.queries import load
+from tracker.store.run_rows import RUN_COLUMNS
 
 BACKOFF_START, BACKOFF_MAX = 0.5, 60.0
 """Seconds before the first and, at most, before any further try."""
 
 ERROR_MAX = 1000
 """Characters of an error message that are kept."""
+
+LOOK_AHEAD, LOOKS, FRONT_MAX = 10, 10, 1000
+"""How many due entries a first look examines for each that it may take, how often one `lease` looks
+if all that it saw were signals that have to wait, and how many a later look examines at most."""
+
+HELD_MAX = 30.0
+"""Seconds after which, at most, a signal that had to wait is looked at again."""
 
 Row = Mapping[str, Any]
 
@@ -52,12 +61,45 @@ class LeasedStart:
     tries: int
     cancel_requested: bool = False
 
+    kind: ClassVar[Literal["start"]] = "start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedSignal:
+    """A signal that belongs to its holder until the lease ends; no other of its run is leased.
+
+    Attributes:
+        id: Request id of the signal.
+        run_id: Our id of the run, or the lane of a workflow id.
+        request: Encoded `SignalWorkflowExecutionRequest`, without Temporal's run id.
+        tries: Which try this is, from 1.
+        on_record: Whether there is such a run.
+        run_key: Temporal's id of that run, once there is one.
+        first_run_key: Temporal's id of the first run of its chain.
+    """
+
+    id: UUID
+    namespace: str
+    run_id: UUID
+    request: bytes
+    created_at: datetime
+    tries: int
+    on_record: bool = False
+    run_key: UUID | None = None
+    first_run_key: UUID | None = None
+
+    kind: ClassVar[Literal["signal"]] = "signal"
+
+
+Leased = LeasedStart | LeasedSignal
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The run is bound to Temporal's.
 
     Attributes:
+        run: Its row, in as far as `run_read` needs it.
         cancel_requested: Somebody canceled meanwhile: the entry stays until that is done.
     """
 
@@ -78,17 +120,30 @@ class CancelDecision(Enum):
 
 async def lease(
     database: Database, namespace: str, *, limit: int, seconds: float
-) -> list[LeasedStart]:
+) -> list[LeasedStart | LeasedSignal]:
     """Take due entries, the longest due first. Any number of relays may ask at once.
+
+    A signal is taken only once the start of its run and all earlier signals of it are gone or dead.
 
     Args:
         limit: Most entries.
         seconds: How long they are the caller's.
     """
-    parameters = {"namespace": namespace, "limit": limit, "lease": seconds}
-    async with database.connection() as connection:
-        cursor = await connection.execute(_sql(database, "lease"), parameters)
-        return [_leased(row) for row in await cursor.fetchall()]
+    given = {"namespace": namespace, "limit": limit, "lease": seconds, "held_max": HELD_MAX}
+
+    async def look(connection: AsyncConnection) -> list[Row]:
+        parameters = given | {"front": front}
+        cursor = await connection.execute(_sql(database, "lease"), parameters, prepare=True)
+        return list(await cursor.fetchall())
+
+    front = limit * LOOK_AHEAD
+    for _ in range(LOOKS):
+        rows = await despite_conflicts(database, look)
+        taken = [_leased(row) for row in rows if row["id"] is not None]
+        if taken or not rows:
+            return taken
+        front = max(front, FRONT_MAX)
+    return []
 
 
 async def finish(database: Database, start: LeasedStart, run_key: UUID) -> Finished | None:
@@ -138,14 +193,30 @@ async def reject(
     Returns:
         The run's row; None if it was not `accepted` any more.
     """
+    return await reject_run(database, start.id, error_type, message, duplicate_of)
+
+
+async def reject_run(
+    database: Database,
+    run_id: UUID,
+    error_type: str,
+    message: str,
+    duplicate_of: UUID | None = None,
+) -> Row | None:
+    """`reject`, of a start that nobody has leased."""
     parameters = {
-        "id": start.id,
+        "id": run_id,
         "version": run_version(RunRank.REFUSED, 0),
         "error_type": error_type,
-        "error_message": message[:ERROR_MAX],
+        "error_message": kept_error(message),
         "duplicate_of": duplicate_of,
     }
     return await _changed(database, "reject", parameters)
+
+
+async def deliver(database: Database, signal: LeasedSignal) -> None:
+    """Remove a signal that Temporal has, and make the next one of its run due."""
+    await _changed(database, "deliver", {"id": signal.id}, returns=False)
 
 
 async def adopt(database: Database, existing: RunIdentity) -> UUID:
@@ -174,18 +245,18 @@ async def adopt(database: Database, existing: RunIdentity) -> UUID:
     return await run_of_key(database, existing.namespace, existing.run_key) or existing.id
 
 
-async def put_back(database: Database, start: LeasedStart, error: str) -> float:
+async def put_back(database: Database, entry: Leased, error: str) -> float:
     """Leave an entry to a later try, unless somebody took it over.
 
     Returns:
         Seconds until it is due.
     """
-    delay = backoff(start.tries)
+    delay = backoff(entry.tries)
     parameters = {
-        "id": start.id,
-        "tries": start.tries,
+        "id": entry.id,
+        "tries": entry.tries,
         "delay": delay,
-        "error": error[:ERROR_MAX],
+        "error": kept_error(error),
     }
     async with database.connection() as connection:
         await connection.execute(_sql(database, "put_back"), parameters)
@@ -224,6 +295,12 @@ def backoff(tries: int) -> float:
     return longest * random.uniform(0.5, 1.0)
 
 
+def kept_error(message: str) -> str:
+    """A message as a column takes it: Postgres refuses zero characters, the driver surrogates."""
+    clean = message[:ERROR_MAX].replace("\x00", "\ufffd")
+    return clean.encode(errors="replace").decode()
+
+
 async def _decide(connection: AsyncConnection, database: Database, run_id: UUID) -> CancelDecision:
     key = {"id": run_id}
     cursor = await connection.execute(_sql(database, "lock_run"), key)
@@ -241,10 +318,12 @@ async def _decide(connection: AsyncConnection, database: Database, run_id: UUID)
     return CancelDecision.REQUESTED
 
 
-async def _changed(database: Database, name: str, parameters: dict[str, Any]) -> Row | None:
+async def _changed(
+    database: Database, name: str, parameters: dict[str, Any], *, returns: bool = True
+) -> Row | None:
     async def change(connection: AsyncConnection) -> Row | None:
         cursor = await connection.execute(_sql(database, name), parameters, prepare=True)
-        return await cursor.fetchone()
+        return await cursor.fetchone() if returns else None
 
     return await despite_conflicts(database, change)
 
@@ -253,8 +332,9 @@ def _canceled(run_id: UUID) -> dict[str, Any]:
     return {"id": run_id, "version": run_version(RunRank.CLOSED, 0)}
 
 
-def _leased(row: Row) -> LeasedStart:
-    return LeasedStart(**{name: row[name] for name in LeasedStart.__slots__})
+def _leased(row: Row) -> LeasedStart | LeasedSignal:
+    kind = LeasedStart if row["kind"] == "start" else LeasedSignal
+    return kind(**{name: row[name] for name in kind.__slots__})
 
 
 def _no_earlier_than_started(run_key: UUID) -> datetime | None:
@@ -270,5 +350,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START_EVENT_DELAY = timedelta(milliseconds=100)
 
 
+_RUN_COLUMNS = ", ".join(f"r.{column}" for column in RUN_COLUMNS)
+
+
 def _sql(database: Database, name: str) -> Any:
-    return database.sql(load("outbox")[name])
+    return database.sql(load("outbox")[name].replace("{run_columns}", _RUN_COLUMNS))

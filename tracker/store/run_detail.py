@@ -11,9 +11,17 @@ from typing import Any
 from uuid import UUID
 
 from tracker.errors import NotFound
-from tracker.models.wire import RefRead, RunDetail, RunRead, RunResult, StepDetail
-from tracker.store import queries
+from tracker.models.wire import (
+    OutboxEntryRead,
+    RefRead,
+    RunDetail,
+    RunRead,
+    RunResult,
+    StepDetail,
+)
+from tracker.store import dead_entries, queries
 from tracker.store.database import AsyncConnection, Database
+from tracker.store.dead_entries import OutboxEntry
 from tracker.store.payloads import get_payloads, payload_value
 from tracker.store.run_rows import (
     NO_TRIES,
@@ -33,6 +41,7 @@ ATTEMPTS_MAX = 5000
 ATTEMPTS_PER_STEP = 100
 """Of one step in the detail of its run, so that no step crowds out the others."""
 REFS_MAX = 1000
+OUTBOX_MAX = 100
 
 _SQL = queries.load("runs")
 
@@ -61,6 +70,7 @@ async def run_detail(database: Database, namespace: str, run_id: UUID) -> RunDet
         run = await find_run(connection, database, namespace, run_id)
         payloads = await get_payloads(connection, database, [run["input_id"], run["output_id"]])
         refs = await _fetch(connection, database, "get_refs", run_id=run["id"], limit=REFS_MAX)
+        entries = await dead_entries.entries_of_run(connection, database, run["id"], OUTBOX_MAX)
         steps = await _steps(connection, database, run)
         tries = await _tries(connection, database, steps[:STEPS_MAX], ATTEMPTS_PER_STEP)
     shown = [
@@ -77,6 +87,7 @@ async def run_detail(database: Database, namespace: str, run_id: UUID) -> RunDet
         steps=shown,
         steps_truncated=len(steps) > STEPS_MAX,
         attempts_truncated=any(step.attempts_truncated for step in shown),
+        outbox=[_entry_read(entry) for entry in entries],
     )
 
 
@@ -194,3 +205,15 @@ async def _fetch(
 def _ref_read(ref: Row, run: Row) -> RefRead:
     primary = (ref["ref_type"], ref["ref_id"]) == (run["ref_type"], run["ref_id"])
     return RefRead(ref_type=ref["ref_type"], ref_id=ref["ref_id"], primary=primary)
+
+
+def _entry_read(entry: OutboxEntry) -> OutboxEntryRead:
+    return OutboxEntryRead(
+        id=entry.id,
+        kind=entry.kind,
+        created_at=entry.created_at,
+        due_at=entry.due_at,
+        tries=entry.tries,
+        last_error=entry.last_error,
+        dead_at=entry.dead_at,
+    )

@@ -123,6 +123,19 @@ _RUN_FIELDS = (
     "duplicate_of",
 )
 
+RUN_COLUMNS = (
+    *_RUN_FIELDS,
+    "id",
+    "run_key",
+    "parent_run_key",
+    "first_run_key",
+    "status_version",
+    "error_type",
+    "error_message",
+    "error_stack",
+)
+"""All that `run_read` needs of a run, for statements that are too hot to read the whole row."""
+
 _STEP_FIELDS = (
     "kind",
     "name",

@@ -10,8 +10,17 @@ COUNTED_TO = 10_001
 
 
 async def outbox_size(database: Database, namespace: str) -> int:
-    """Accepted starts that Temporal has not confirmed."""
-    sql = database.sql(queries.load("sizes")["outbox_size"])
+    """Accepted starts and signals that Temporal has not confirmed."""
+    return await _counted(database, namespace, "outbox_size")
+
+
+async def outbox_dead(database: Database, namespace: str) -> int:
+    """Those of them that are given up."""
+    return await _counted(database, namespace, "outbox_dead")
+
+
+async def _counted(database: Database, namespace: str, name: str) -> int:
+    sql = database.sql(queries.load("sizes")[name])
     async with database.connection() as connection:
         cursor = await connection.execute(sql, {"namespace": namespace, "limit": COUNTED_TO})
         row = await cursor.fetchone()

@@ -26,11 +26,13 @@ from tracker.core.payloads import PayloadPolicy, keeps_text
 from tracker.errors import ConfigurationError, InvalidRequest
 from tracker.models.wire import StartRun
 from tracker.store.accept import AcceptedStart
+from tracker.store.accept_signal import AcceptedSignal, Addressee
 from tracker.temporal.payloads import stored_from_proto
+from tracker.temporal.signal_encoder import SignalDraft, converted
 
 
 class StartEncoder:
-    """Encodes starts of one namespace; one per process is enough.
+    """Encodes starts and signals of one namespace; one per process is enough.
 
     Args:
         namespace: Temporal namespace.
@@ -66,8 +68,7 @@ class StartEncoder:
             ConfigurationError: The data converter has a payload codec or external storage.
         """
         if self._needs_loop:
-            raise ConfigurationError(
-                "the data converter's payload codec (or external storage) needs an event loop: "
+            raise _needs_a_loop(
                 "use start_in_transaction_async, or encode with `await encoder.encode_async(…)` "
                 "first and give the result to insert_start"
             )
@@ -94,6 +95,40 @@ class StartEncoder:
         arguments = await draft.converter.encode(start.arguments) if start.arguments else []
         memo = await draft.converter.encode([draft.memo])
         return self._accepted(draft, arguments, memo[0])
+
+    def digest(self, start: StartRun) -> bytes:
+        """What `AcceptedStart.digest` would be, also where no task queue is known.
+
+        Raises:
+            InvalidRequest: The data converter refuses the arguments.
+        """
+        return _digest(start, _Draft(self.namespace, self._converter, start, None, "").arguments)
+
+    def encode_signal(self, name: str, args: Sequence[Any], addressee: Addressee) -> AcceptedSignal:
+        """Encode a signal without an event loop; otherwise `encode_signal_async`.
+
+        Raises:
+            ConfigurationError: The data converter has a payload codec or external storage.
+        """
+        if self._needs_loop:
+            raise _needs_a_loop("use signal_in_transaction_async")
+        draft = SignalDraft(self.namespace, self._converter, name, args, addressee)
+        return draft.accepted(draft.arguments, self._identity)
+
+    async def encode_signal_async(
+        self, name: str, args: Sequence[Any], addressee: Addressee
+    ) -> AcceptedSignal:
+        """Encode a signal.
+
+        Raises:
+            InvalidRequest: Arguments that the data converter refuses.
+            PayloadTooLarge: Arguments of more bytes than Temporal takes.
+        """
+        draft = SignalDraft(self.namespace, self._converter, name, args, addressee)
+        if not self._needs_loop:
+            return draft.accepted(draft.arguments, self._identity)
+        encoded = await draft.converter.encode(args) if args else []
+        return draft.accepted(encoded, self._identity)
 
     def _draft(self, start: StartRun, workflow_type: str | None, task_queue: str | None) -> _Draft:
         queue = start.task_queue or task_queue or self._task_queue
@@ -125,6 +160,12 @@ class StartEncoder:
             input=stored_from_proto(Payloads(payloads=arguments), rule, self._policy.limit),
             idempotency_key=start.idempotency_key,
         )
+
+
+def _needs_a_loop(remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        "the data converter's payload codec (or external storage) needs an event loop: " + remedy
+    )
 
 
 class _Draft:
@@ -178,14 +219,7 @@ class _Draft:
         return request
 
     def _converted(self, arguments: list[Any]) -> Sequence[Payload]:
-        if not arguments:
-            return []
-        try:
-            return self.converter.payload_converter.to_payloads(arguments)
-        except Exception as error:  # A user's converter may raise whatever it likes.
-            raise InvalidRequest(
-                f"the data converter refuses the arguments: {error}", field="input"
-            ) from error
+        return converted(self.converter, arguments, field="input")
 
 
 def _policies(

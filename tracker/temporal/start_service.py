@@ -15,10 +15,17 @@ from typing import Any
 from uuid import UUID
 
 from tracker.core.status import RunStatus
-from tracker.errors import DatabaseUnavailable
+from tracker.errors import DatabaseUnavailable, InvalidRequest
 from tracker.models.wire import RunRead, StartRun
-from tracker.outbox.starting import Retry, Starter, try_start
-from tracker.store.accept import API_LEASE, Accepted, AcceptedStart, ExistingRun, accept
+from tracker.outbox.starting import Poison, Retry, Starter, try_start
+from tracker.store.accept import (
+    API_LEASE,
+    Accepted,
+    AcceptedStart,
+    ExistingRun,
+    accept,
+    find_key,
+)
 from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
 from tracker.store.run_detail import get_run
@@ -100,6 +107,22 @@ class StartService:
             DatabaseUnavailable: Nothing is accepted, or nobody knows whether it is; an idempotency
                 key makes the repetition safe.
         """
+        try:
+            encoded = await self._encoded(start)
+        except InvalidRequest:
+            # It may be a repetition: what was right then need not be right any more.
+            known = await self._known(start)
+            if known is None:
+                raise
+            return await self._repeated(known.run_id)
+        async with self._database.connection() as connection:
+            schema = self._database.options.schema
+            accepted = await accept(connection, schema, encoded, lease=self._lease)
+        if isinstance(accepted, ExistingRun):
+            return await self._repeated(accepted.run_id)
+        return await self._try(encoded, accepted)
+
+    async def _encoded(self, start: StartRun) -> AcceptedStart:
         resolved = await self._catalog.resolve(
             start.workflow_type, has_queue=start.task_queue is not None
         )
@@ -110,12 +133,16 @@ class StartService:
             self._check_input(start, resolved)
         else:
             await asyncio.to_thread(self._check_input, start, resolved)
+        return encoded
+
+    async def _known(self, start: StartRun) -> ExistingRun | None:
+        """The run that has the start's idempotency key, if it has one and that is known."""
+        if start.idempotency_key is None:
+            return None
+        digest = self._encoder.digest(start)
         async with self._database.connection() as connection:
-            schema = self._database.options.schema
-            accepted = await accept(connection, schema, encoded, lease=self._lease)
-        if isinstance(accepted, ExistingRun):
-            return await self._repeated(accepted.run_id)
-        return await self._try(encoded, accepted)
+            schema, namespace = self._database.options.schema, self._encoder.namespace
+            return await find_key(connection, schema, namespace, start.idempotency_key, digest)
 
     def _check_input(self, start: StartRun, resolved: ResolvedType) -> None:
         schema = resolved.input_schema
@@ -144,7 +171,7 @@ class StartService:
                 extra={"event": "start.unstored", "run_id": str(encoded.id)},
             )
             return StartResult(StartOutcome.ACCEPTED, run_read(accepted.run))
-        if isinstance(tried.outcome, Retry):
+        if isinstance(tried.outcome, Retry | Poison):
             return StartResult(StartOutcome.ACCEPTED, run_read(accepted.run))
         if tried.run is None:
             # Somebody else, a worker for example, has told the run's fate meanwhile.

@@ -1,4 +1,5 @@
-"""Temporal's side of a start: one bounded try, and what its answer means.
+"""Temporal's side of the outbox: one bounded try of a start, and what its answer means; signals are
+sent by `signal_sender`.
 
 Every try sends the same request id, which gives the same run, but no longer once a newer run has
 the workflow id; so a try that is not the first looks for its run before it starts one.
@@ -6,9 +7,11 @@ the workflow id; so a try that is not the first looks for its run before it star
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
+from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailure
@@ -20,18 +23,24 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from tracker.errors import TemporalUnavailable
-from tracker.outbox.starting import Outcome, Refused, Retry, Started
-from tracker.store.outbox import LeasedStart
+from tracker.outbox.signaling import SignalOutcome
+from tracker.outbox.starting import Outcome, Poison, Refused, Retry, Started
+from tracker.store.outbox import LeasedSignal, LeasedStart
 from tracker.temporal.executions import Execution, describe, find_carrier, read_carried
 from tracker.temporal.rpc import bounded_call, is_too_large, unavailable
 from tracker.temporal.search_attributes import RefSearchAttributes
+from tracker.temporal.signal_sender import send_signal
+
+REACHABLE_WITHIN = 1.0
+"""Seconds for Temporal to say that it is there."""
 
 ALREADY_STARTED = "WorkflowAlreadyStarted"
 """Error type of a run whose workflow id another run holds."""
 
 
 class TemporalStarter:
-    """Starts accepted runs in a client's namespace; implements `tracker.outbox.Starter`.
+    """Starts accepted runs in a client's namespace and signals them; implements
+    `tracker.outbox.Carrier`.
 
     Args:
         client: May be lazy: Temporal need not be there.
@@ -48,7 +57,9 @@ class TemporalStarter:
 
     async def start(self, start: LeasedStart) -> Outcome:
         """Start a run, or find that it is started."""
-        request = StartWorkflowExecutionRequest.FromString(start.request)
+        request = _read(start)
+        if isinstance(request, Poison):
+            return request
         try:
             async with bounded_call(self._seconds):
                 return await self._start(request, start)
@@ -57,9 +68,11 @@ class TemporalStarter:
         except RPCError as error:
             return _refusal(error) or Retry(unavailable(f"{error.status.name}: {error.message}"))
 
-    async def find(self, start: LeasedStart) -> Started | Retry | None:
+    async def find(self, start: LeasedStart) -> Started | Retry | Poison | None:
         """Look whether an earlier try has started it."""
-        request = StartWorkflowExecutionRequest.FromString(start.request)
+        request = _read(start)
+        if isinstance(request, Poison):
+            return request
         try:
             async with bounded_call(self._seconds):
                 return await self._find(request, start)
@@ -93,6 +106,18 @@ class TemporalStarter:
                 return None
             return Retry(unavailable(f"{error.status.name}: {error.message}"))
         return None
+
+    async def signal(self, signal: LeasedSignal) -> SignalOutcome:
+        """Send a signal to the current run of its chain."""
+        return await send_signal(self._client, signal, seconds=self._seconds)
+
+    async def reachable(self) -> bool:
+        """Whether Temporal is there, whatever it thinks of single calls."""
+        try:
+            async with asyncio.timeout(REACHABLE_WITHIN):
+                return await self._client.service_client.check_health()
+        except Exception:  # The SDK raises RPCError and RuntimeError alike; either means "away".
+            return False
 
     @property
     def _timeout(self) -> timedelta:
@@ -161,6 +186,13 @@ class TemporalStarter:
         request.ClearField("search_attributes")
         if self._attributes is not None:
             self._attributes.forget()
+
+
+def _read(start: LeasedStart) -> StartWorkflowExecutionRequest | Poison:
+    try:
+        return StartWorkflowExecutionRequest.FromString(start.request)
+    except DecodeError as error:
+        return Poison(f"the call cannot be read: {error}")
 
 
 def _may_be_repeated(request: StartWorkflowExecutionRequest) -> bool:

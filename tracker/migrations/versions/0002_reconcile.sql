@@ -42,11 +42,12 @@ CREATE INDEX run_unverified_idx ON run (namespace, finished_at, id)
 ALTER TABLE outbox
     ALTER COLUMN on_conflict DROP NOT NULL,
     ADD COLUMN dead_at timestamptz,
+    ADD COLUMN failures integer NOT NULL DEFAULT 0,
     DROP CONSTRAINT outbox_kind_check,
     ADD CONSTRAINT outbox_kind_check CHECK (kind IN ('start', 'signal')),
     ADD CONSTRAINT outbox_start_check CHECK ((kind = 'start') = (on_conflict IS NOT NULL)),
     ADD CONSTRAINT outbox_dead_check CHECK (dead_at IS NULL OR leased_until = 'infinity');
-CREATE INDEX outbox_run_idx ON outbox (run_id);
+CREATE INDEX outbox_run_idx ON outbox (run_id, created_at, id);
 CREATE INDEX outbox_dead_idx ON outbox (namespace, dead_at) WHERE dead_at IS NOT NULL;
 COMMENT ON TABLE outbox IS
     'Accepted starts and signals that Temporal has not confirmed; `request` is the complete, '

@@ -1,17 +1,48 @@
--- Accepted starts on their way to Temporal. Every statement locks the run before its outbox row.
+-- Accepted starts and signals on their way to Temporal. Every statement locks the run before its outbox row.
 
 -- name: lease
-WITH due AS MATERIALIZED (
-    SELECT id FROM {schema}.outbox
+-- Looks at the longest due entries only, so the cost does not grow with what is due. A signal whose
+-- run has a start or an earlier signal in the outbox is put behind that one, and not leased.
+WITH front AS MATERIALIZED (
+    SELECT id, kind, run_id, created_at, leased_until FROM {schema}.outbox
     WHERE namespace = %(namespace)s AND leased_until <= now()
-    ORDER BY leased_until LIMIT %(limit)s
+    ORDER BY leased_until LIMIT %(front)s
     FOR UPDATE SKIP LOCKED
+),
+judged AS MATERIALIZED (
+    SELECT f.id, f.leased_until, CASE WHEN f.kind = 'signal' THEN coalesce(
+        (SELECT s.leased_until FROM {schema}.outbox s
+         WHERE s.id = f.run_id AND s.kind = 'start'),
+        (SELECT e.leased_until FROM {schema}.outbox e
+         WHERE e.run_id = f.run_id AND (e.created_at, e.id) < (f.created_at, f.id)
+           AND e.kind = 'signal' AND e.dead_at IS NULL
+         ORDER BY e.created_at, e.id LIMIT 1)) END AS behind
+    FROM front f
+),
+taken AS (
+    UPDATE {schema}.outbox o
+    SET leased_until = now() + make_interval(secs => %(lease)s), tries = o.tries + 1
+    FROM (SELECT id FROM judged WHERE behind IS NULL ORDER BY leased_until LIMIT %(limit)s) free
+    WHERE o.id = free.id
+    RETURNING o.*
+),
+held AS (
+    UPDATE {schema}.outbox o
+    SET leased_until = now() + least(greatest(j.behind - now(), interval '0.1 s'),
+                                     make_interval(secs => %(held_max)s))
+    FROM judged j WHERE o.id = j.id AND j.behind IS NOT NULL
+    RETURNING o.id
 )
-UPDATE {schema}.outbox o
-SET leased_until = now() + make_interval(secs => %(lease)s), tries = o.tries + 1
-FROM due WHERE o.id = due.id
-RETURNING o.id, o.namespace, o.request, o.on_conflict, o.created_at, o.tries,
-          o.cancel_requested_at IS NOT NULL AS cancel_requested
+SELECT t.id, t.kind, t.namespace, t.run_id, t.request, t.on_conflict, t.created_at, t.tries,
+       t.cancel_requested_at IS NOT NULL AS cancel_requested, r.id IS NOT NULL AS on_record,
+       r.run_key, r.first_run_key, 0 AS held
+FROM taken t
+-- A start that ended in the run of somebody else: that one is meant by now.
+LEFT JOIN {schema}.run g ON t.kind = 'signal' AND g.id = t.run_id
+LEFT JOIN {schema}.run r ON r.id = coalesce(g.duplicate_of, g.id)
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, count(*)
+FROM held HAVING count(*) > 0
 
 -- name: finish
 WITH bound AS (
@@ -30,7 +61,7 @@ WITH bound AS (
     WHERE r.id = %(id)s AND (r.run_key IS NULL OR r.run_key = %(run_key)s)
       AND NOT EXISTS (SELECT FROM {schema}.run o WHERE o.namespace = r.namespace
                       AND o.run_key = %(run_key)s AND o.id <> r.id)
-    RETURNING r.*
+    RETURNING {run_columns}
 ),
 entry AS (
     -- Locking reads the row as it is now, not as of this statement's start.
@@ -40,6 +71,14 @@ entry AS (
 finished AS (
     DELETE FROM {schema}.outbox o USING entry e
     WHERE o.id = e.id AND e.cancel_requested_at IS NULL
+),
+awake AS (
+    -- The first signal that waited for this start. One that was tried is somebody's, or pauses.
+    UPDATE {schema}.outbox o SET leased_until = now() FROM bound b
+    WHERE o.tries = 0 AND o.dead_at IS NULL AND o.id = (
+        SELECT id FROM {schema}.outbox n
+        WHERE n.run_id = b.id AND n.kind = 'signal' AND n.dead_at IS NULL
+        ORDER BY n.created_at, n.id LIMIT 1)
 ),
 workflow_row AS (
     INSERT INTO {schema}.workflow (
@@ -114,7 +153,11 @@ SELECT status FROM {schema}.run WHERE id = %(id)s FOR UPDATE
 SELECT tries FROM {schema}.outbox WHERE id = %(id)s FOR UPDATE
 
 -- name: request_cancel
-UPDATE {schema}.outbox SET cancel_requested_at = coalesce(cancel_requested_at, now())
+-- A dead start is revived: only a try can tell whether it runs.
+UPDATE {schema}.outbox SET
+    cancel_requested_at = coalesce(cancel_requested_at, now()),
+    leased_until = CASE WHEN dead_at IS NULL THEN leased_until ELSE now() END,
+    dead_at = NULL, failures = 0
 WHERE id = %(id)s
 
 -- name: mark_canceled
@@ -135,3 +178,15 @@ workflow_row AS (
     ON CONFLICT ON CONSTRAINT workflow_identity_key DO NOTHING
 )
 SELECT id FROM canceled
+
+-- name: deliver
+-- Temporal has the signal; the next one of its run becomes due.
+WITH gone AS (
+    DELETE FROM {schema}.outbox WHERE id = %(id)s RETURNING run_id, created_at, id
+)
+UPDATE {schema}.outbox o SET leased_until = now() FROM gone g
+WHERE o.tries = 0 AND o.dead_at IS NULL AND o.id = (
+    SELECT id FROM {schema}.outbox n
+    WHERE n.run_id = g.run_id AND (n.created_at, n.id) > (g.created_at, g.id)
+      AND n.kind = 'signal' AND n.dead_at IS NULL
+    ORDER BY n.created_at, n.id LIMIT 1)

@@ -31,7 +31,7 @@ run_row AS (
            ref_version, input_id, input_version, metadata, metadata_version, status,
            status_version, at, at
     FROM accepted
-    RETURNING *
+    RETURNING {run_columns}
 ),
 payload_row AS (
     INSERT INTO {schema}.payload (id, treatment, encoding, size, digest, body, data)
