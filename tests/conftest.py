@@ -27,6 +27,11 @@ TEMPLATE = "migrated_template"
 MANY_NAMESPACES = {"frontend.rps.namespaceReplicationInducingAPIs": 1000}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--soak N`: the fault suite and the random runs in their long form, N times over."""
+    parser.addoption("--soak", type=int, default=0, metavar="N", help="long form, N times over")
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """The session's PostgreSQL, with fsync off."""

@@ -1,0 +1,203 @@
+"""What a fault left: are the rows what the histories say, did each accepted start run once, is any
+attempt missing that somebody saw.
+
+The comparison is the suite's own, apart from the product's: history's rows against the stored ones,
+column by column, by the merge rule of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+
+from tests.faults.load import PATIENCE, Load
+from tests.faults.site import Site
+from tests.waiting import eventually
+from tracker.core.fold import Batch, fold
+from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Rule, Table
+from tracker.core.payloads import PayloadPolicy
+from tracker.core.status import HISTORY_AUTHORITY
+from tracker.temporal.executions import list_executions, read_carried
+from tracker.temporal.history import project
+
+FULL = PayloadPolicy().resolved(has_codec=False)
+UNCOMPARED: Mapping[str, frozenset[str]] = {
+    # Ours, or about the projection; a stack has frames that the SDK adds after interceptors saw it.
+    "run": frozenset({"id", "ordered_at", "projected_at", "projected_length", "error_stack"}),
+    "step": frozenset({"next_retry_at"}),
+    "attempt": frozenset({"error_stack", "build_id", "next_retry_at"}),
+}
+DECIDED_LIVE_TOO = frozenset({"worker_version", "task_failure_version", "metadata_version"})
+"""Versions by which a worker's later word may rightly stand against history's."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the suite's table.
+
+    Attributes:
+        in_flight: Runs open at the blow.
+        lost: Accepted starts that never ran.
+        doubled: Accepted starts that ran more than once.
+        attempts_lost: Attempts that somebody saw and the tables do not tell.
+        attempts_doubled: Attempts that the tables tell twice.
+        details: What is wrong, in words.
+    """
+
+    fault: str
+    in_flight: int
+    accepted: int
+    differences: int
+    lost: int
+    doubled: int
+    attempts_lost: int
+    attempts_doubled: int
+    wrong_results: int
+    details: tuple[str, ...]
+
+
+async def judge(load: Load, fault: str, in_flight: int) -> Verdict:
+    """Wait until history's word on every run is in the tables, then hold them against Temporal."""
+    executions = await _projected(load)
+    roots = [info for info in executions if info.type.name == "FaultRun"]
+    starts = Counter([await _our_id(load.site, info) for info in roots])
+    accepted = {start.run_id for start in load.accepted}
+    differences = [d for info in executions for d in await _differences(load.site, info)]
+    attempts_lost, attempts_doubled = await _attempts(load)
+    wrong = await load.wrong_results()
+    return Verdict(
+        fault,
+        in_flight,
+        len(accepted),
+        len(differences),
+        len(accepted - starts.keys()),
+        sum(count > 1 for count in starts.values()),
+        len(attempts_lost),
+        len(attempts_doubled),
+        len(wrong),
+        (*differences, *attempts_lost, *attempts_doubled, *wrong),
+    )
+
+
+async def _projected(load: Load) -> list[WorkflowExecutionInfo]:
+    """The load's runs and their children, once the reconciler has read all their histories."""
+
+    async def all_projected() -> list[WorkflowExecutionInfo]:
+        infos = await _executions(load)
+        known = await load.site.rows(
+            "SELECT run_key, projected_length, status_version FROM flowtrail.run"
+        )
+        lengths = {
+            str(row["run_key"]): row["projected_length"]
+            for row in known
+            if row["status_version"] >= HISTORY_AUTHORITY
+        }
+        behind = [i for i in infos if lengths.get(i.execution.run_id) != i.history_length]
+        assert not behind, f"{len(behind)} of {len(infos)} not projected: {behind[0].execution}"
+        assert len(infos) >= len(load.accepted)
+        return infos
+
+    return await eventually(all_projected, PATIENCE)
+
+
+async def _executions(load: Load) -> list[WorkflowExecutionInfo]:
+    ours = {start.workflow_id for start in load.accepted}
+    found = list_executions(load.site.client, "", seconds=10)
+    return [i async for i in found if i.execution.workflow_id.removesuffix("/child") in ours]
+
+
+async def _our_id(site: Site, info: WorkflowExecutionInfo) -> UUID | None:
+    return (await read_carried(site.client.data_converter, info.memo)).id
+
+
+async def _differences(site: Site, info: WorkflowExecutionInfo) -> list[str]:
+    workflow_id, run_key = info.execution.workflow_id, UUID(info.execution.run_id)
+    handle = site.client.get_workflow_handle(workflow_id, run_id=str(run_key))
+    told = project(
+        (await handle.fetch_history()).events,
+        namespace=site.namespace,
+        workflow_id=workflow_id,
+        run_key=run_key,
+        policy=FULL,
+        projected_at=datetime.now(UTC),
+    )
+    runs, steps, attempts = await asyncio.gather(
+        site.rows("SELECT * FROM flowtrail.run WHERE run_key = %s", run_key),
+        site.rows("SELECT * FROM flowtrail.step WHERE run_key = %s", run_key),
+        site.rows(
+            "SELECT a.* FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
+            " WHERE s.run_key = %s",
+            run_key,
+        ),
+    )
+    return [f"{workflow_id}: {found}" for found in compare(fold(told), runs, steps, attempts)]
+
+
+def compare(
+    history: Batch, runs: list[Row], steps: list[Row], attempts: list[Row]
+) -> Iterator[str]:
+    """Where the stored rows of a closed run contradict what its history says."""
+    if len(runs) != 1:
+        yield f"{len(runs)} rows of one run"
+        return
+    [expected] = history.runs.values()
+    yield from _fields(RUN, expected, runs[0])
+    for table, told, stored in (
+        (STEP, history.steps, steps),
+        (ATTEMPT, history.attempts, attempts),
+    ):
+        rows = {row["id"]: row for row in stored}
+        for key, row in told.items():
+            if key not in rows:
+                yield f"{table.name} {row.get('name', key)} is not stored"
+            else:
+                yield from _fields(table, row, rows[key])
+    for row in steps:
+        if row["id"] not in history.steps:
+            yield f"step {row['name']} is not in history"
+
+
+def _fields(table: Table, told: Row, stored: Row) -> Iterator[str]:
+    for column in table.columns:
+        name, new, old = column.name, told.get(column.name), stored[column.name]
+        if name in UNCOMPARED[table.name] or column.version in DECIDED_LIVE_TOO:
+            continue
+        if column.rule is Rule.GREATEST:
+            same = told.get(column.version) is None or new == old
+        elif column.rule is Rule.MIN:
+            same = new is None or (old is not None and old <= new)
+        elif column.rule is Rule.MAX:
+            same = new is None or (old is not None and old >= new)
+        else:
+            same = new is None or new == old
+        if not same:
+            yield f"{table.name}.{name}: stored {old!r}, history {new!r}"
+
+
+async def _attempts(load: Load) -> tuple[list[str], list[str]]:
+    """Attempts noted in the ledger that the tables lack or tell otherwise; such that they tell
+    twice."""
+    rows = await load.site.rows(
+        "SELECT s.run_key::text AS run_key, s.type, a.number, a.outcome, a.error_message"
+        " FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
+    )
+    stored = {(row["run_key"], row["type"], row["number"]): row for row in rows}
+    counts = Counter((row["run_key"], row["type"], row["number"]) for row in rows)
+    notes = load.notes()
+    ours = {note.run_key for note in notes}
+    lost: list[str] = []
+    for note in notes:
+        row = stored.get((note.run_key, note.step, note.attempt))
+        if row is None:
+            lost.append(f"attempt {note} is not stored")
+        elif note.outcome == "failed" and row["error_message"] != note.error:
+            lost.append(f"attempt {note} is stored as {row['outcome']}: {row['error_message']}")
+    doubled = [f"attempt {key} is stored twice" for key, n in counts.items() if n > 1]
+    return lost, [told for told in doubled if any(key in told for key in ours)]
