@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +43,7 @@ class Endure:
         *,
         meanwhile: Blow = nothing,
         recover: Blow = nothing,
+        over_http: bool = True,
         may_lose_attempts: bool = False,
     ) -> Load:
         """Hold runs in flight, blow, ask for more, open the gate, recover, judge.
@@ -53,9 +53,10 @@ class Endure:
             blow: The fault.
             meanwhile: What must come to pass before the recovery.
             recover: Ends the fault; all that is dead is started again in any case.
+            over_http: Whether the site has an API.
             may_lose_attempts: The fault may cost what only a worker saw.
         """
-        load = Load(site)
+        load = Load(site, over_http)
         try:
             held, more = self.runs
             await load.begin(held)

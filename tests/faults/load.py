@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -26,6 +26,8 @@ from tracker.outbox import start_in_transaction
 
 PATIENCE = 60.0
 """Seconds for everything asked for to be accepted, or to close."""
+FREE = 100
+"""Numbers from here on are of runs that nothing holds."""
 _numbers = itertools.count()
 
 
@@ -48,10 +50,15 @@ class Load:
 
     Attributes:
         gate: File that lets held runs go on.
+        accepted: All that we were told are accepted.
+        held: Those of them that the gate holds.
+        over_http: Whether the API is asked at all.
     """
 
     site: Site
+    over_http: bool = True
     accepted: list[Accepted] = field(default_factory=list[Accepted])
+    held: tuple[Accepted, ...] = ()
     _asked: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
     def __post_init__(self) -> None:
@@ -64,15 +71,15 @@ class Load:
         """Start runs, and wait until the gate holds every one of them in a step that is on record:
         a fault is to hit runs in flight."""
         await asyncio.gather(*(self._ask(n, held=True) for n in range(count)))
+        self.held = tuple(self.accepted)
         await eventually(lambda: self._held() == count, PATIENCE)
 
         async def on_record() -> bool:
-            [row] = await self.site.rows(
+            [row] = await self.recorded(
                 "SELECT count(*) AS n FROM flowtrail.attempt a"
                 " JOIN flowtrail.step s ON s.id = a.step_id"
                 " JOIN flowtrail.run r ON r.namespace = s.namespace AND r.run_key = s.run_key"
-                " WHERE s.name = 'hold' AND r.id = ANY(%s)",
-                [start.run_id for start in self.accepted],
+                " WHERE s.name = 'hold' AND r.id = ANY(%s)"
             )
             return row["n"] >= count
 
@@ -80,9 +87,9 @@ class Load:
 
     def ask(self, count: int) -> None:
         """Begin to ask for further runs, which nothing holds."""
-        for number in range(100, 100 + count):
-            task = asyncio.create_task(self._ask(number, held=False))
-            self._asked.add(task)
+        first = FREE + len(self._asked)
+        for number in range(first, first + count):
+            self._asked.add(asyncio.create_task(self._ask(number, held=False)))
 
     async def all_accepted(self) -> None:
         """Wait until all that was asked for is accepted."""
@@ -110,22 +117,33 @@ class Load:
 
     async def closed(self) -> None:
         """Wait until all accepted runs have closed in Temporal."""
+        await self._closed(self.accepted)
 
-        async def none_open() -> bool:
-            return not any([await self._is_open(start) for start in self.accepted])
+    async def held_closed(self) -> None:
+        """Wait until those that the gate held have."""
+        await self._closed(self.held)
 
-        await eventually(none_open, PATIENCE)
+    async def recorded(self, query: str) -> list[dict[str, Any]]:
+        """Rows of a query whose one parameter is the ids of the accepted runs."""
+        return await self.site.rows(query, [start.run_id for start in self.accepted])
 
     async def wrong_results(self) -> list[str]:
         """Runs that ended otherwise than their number says, in words."""
         found = await asyncio.gather(*(self._judge(start) for start in self.accepted))
         return [wrong for wrong in found if wrong]
 
+    async def _closed(self, starts: Sequence[Accepted]) -> None:
+        async def none_open() -> bool:
+            return not any([await self._is_open(start) for start in starts])
+
+        await eventually(none_open, PATIENCE)
+
     def _held(self) -> int:
         return len({note.run_key for note in self.notes() if note.step == "hold"})
 
     async def _ask(self, number: int, held: bool) -> None:
-        ask = self._in_transaction if number % 3 == 2 else self._over_http
+        http = self.over_http and number % 3 != 2
+        ask = self._over_http if http else self._in_transaction
         job = Job(number, str(self.folder), str(self.gate) if held else "")
         key = f"{self.folder.name}-{number}"
         while True:

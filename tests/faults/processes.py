@@ -44,6 +44,11 @@ class Program:
         return self._process.pid
 
     @property
+    def was_started(self) -> bool:
+        """Whether it belongs to the site at all."""
+        return self._process is not None
+
+    @property
     def is_running(self) -> bool:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.alive

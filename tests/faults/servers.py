@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.conftest import MANY_NAMESPACES
 from tracker.embedded.binaries import postgres_programs
-from tracker.embedded.ports import LOOPBACK
+from tracker.embedded.ports import LOOPBACK, accepts_connections
 from tracker.embedded.postgres import USER, EmbeddedPostgres
 from tracker.embedded.temporal import EmbeddedTemporal
 
@@ -35,6 +35,13 @@ class Servers:
         """End both."""
         self.postgres.stop()
         self.temporal.stop()
+
+    def revive(self) -> None:
+        """Start again what was killed."""
+        if not accepts_connections(self.postgres.port):
+            self.start_postgres()
+        if not accepts_connections(self.temporal.port):
+            self.start_temporal()
 
     def kill_postgres(self) -> None:
         """SIGKILL to the postmaster; its backends notice and end."""
@@ -58,7 +65,7 @@ class Servers:
         """A base backup of the running PostgreSQL, as its users make them."""
         target = self._backup
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
+        target.mkdir(mode=0o700)
         os.chown(target, *self._owner)
         command = [
             str(postgres_programs() / "pg_basebackup"),
@@ -80,6 +87,7 @@ class Servers:
         owner = self._owner
         shutil.rmtree(self._cluster)
         shutil.copytree(self._backup, self._cluster)
+        self._cluster.chmod(0o700)
         for path in (self._cluster, *self._cluster.rglob("*")):
             os.chown(path, *owner)
         self.start_postgres()

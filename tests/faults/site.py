@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ from tests.faults.worker import SERVES
 from tests.proxy import TcpProxy
 from tracker.client import AsyncTrackerClient
 from tracker.embedded.ports import LOOPBACK, free_port
+from tracker.migrations import ensure_partitions
+from tracker.migrations.upgrade import upgrade
+from tracker.store.database import DatabaseOptions
 from tracker.temporal.start_encoder import StartEncoder
 
 QUEUE = "faults"
@@ -92,10 +95,12 @@ class Site:
         return self.folder / "spill"
 
     async def heal(self) -> None:
-        """Open the proxies, start what is dead."""
+        """Open the proxies, start again what is dead."""
         for proxy in self.proxies:
             proxy.pass_on()
-        await together(p.start() for p in self.programs if not p.is_running)
+        await asyncio.to_thread(self.servers.revive)
+        dead = [p for p in self.programs if p.was_started and not p.is_running]
+        await together(program.start() for program in dead)
 
     async def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
         """Rows of a query, past the proxies."""
@@ -113,16 +118,15 @@ class Site:
 
 @asynccontextmanager
 async def site_on(
-    servers: Servers, folder: Path, *, template: str | None = TEMPLATE, api: bool = True
+    servers: Servers, folder: Path, *, revision: str | None = None
 ) -> AsyncGenerator[Site]:
     """A site of its own on shared servers; its processes end with the block.
 
     Args:
-        template: Database to clone; None: an empty one.
-        api: Whether the API is started too.
+        revision: Schema and workers are of this earlier one, and there is no API; None: of today.
     """
     name = f"site_{uuid.uuid4().hex[:12]}"
-    await asyncio.to_thread(servers.postgres.create_database, name, template=template)
+    await asyncio.to_thread(_make_database, servers, name, revision)
     client = await Client.connect(servers.temporal.address, namespace=name.replace("_", "-"))
     await register(client)
     ports = [servers.postgres.port] * 2 + [servers.temporal.port] * 2
@@ -137,7 +141,10 @@ async def site_on(
             (worker_database, api_database, worker_temporal, api_temporal),
         )  # fmt: skip
         try:
-            await together(p.start() for p in (site.programs if api else site.workers))
+            if revision is None:
+                await together(program.start() for program in site.programs)
+            else:
+                await together(w.start(FAULTS_REVISIONS=revision) for w in site.workers)
             yield site
         except BaseException:
             site.tell_logs()
@@ -157,16 +164,21 @@ async def register(client: Client) -> None:
     )
 
 
-async def together(calls: Any) -> None:
+async def together(calls: Iterable[Awaitable[None]]) -> None:
     """Await all, and raise the first error only after all have ended."""
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-def blocking(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
-    """A blocking call as a coroutine function."""
-    return lambda: asyncio.to_thread(call)
+def _make_database(servers: Servers, name: str, revision: str | None) -> None:
+    if revision is None:
+        servers.postgres.create_database(name, template=TEMPLATE)
+        return
+    servers.postgres.create_database(name)
+    dsn = servers.postgres.dsn(name)
+    upgrade(DatabaseOptions(dsn), to=revision)
+    ensure_partitions(dsn)
 
 
 def _site(
@@ -191,7 +203,10 @@ def _site(
         folder,
         dsn,
         client,
-        *proxies,
+        worker_database,
+        api_database,
+        worker_temporal,
+        api_temporal,
         Program(API, folder / "api", for_api, API_SERVES),
         [Program(WORKER, folder / f"worker-{n}", for_workers, SERVES) for n in range(WORKERS)],
         AsyncTrackerClient(f"http://{LOOPBACK}:{port}", retries=0, timeout=5.0),

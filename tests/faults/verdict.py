@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
@@ -170,7 +169,7 @@ def _fields(table: Table, told: Row, stored: Row) -> Iterator[str]:
         if name in UNCOMPARED[table.name] or column.version in DECIDED_LIVE_TOO:
             continue
         if column.rule is Rule.GREATEST:
-            same = told.get(column.version) is None or new == old
+            same = told.get(str(column.version)) is None or new == old
         elif column.rule is Rule.MIN:
             same = new is None or (old is not None and old <= new)
         elif column.rule is Rule.MAX:

@@ -25,6 +25,7 @@ from tests.faults.workload import ACTIVITIES, WORKFLOWS
 from tracker.cli.environment import load
 from tracker.outbox import Relay, RelayOptions
 from tracker.recorder.options import RecorderOptions, default_spill_dir
+from tracker.store import schema
 from tracker.store.database import Database
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
@@ -95,6 +96,14 @@ def _move_clock(by: timedelta) -> None:
     logger.info("%s by %s", CLOCK_MOVED, by)
 
 
+def _be_of_another_version(revisions: str) -> None:
+    schema.REVISIONS = tuple(revisions.split(","))
+    schema.REQUIRED_REVISION = schema.REVISIONS[-1]
+
+
 if __name__ == "__main__":
+    if known := os.environ.get("FAULTS_REVISIONS"):
+        _be_of_another_version(known)
     logging.basicConfig(level=logging.INFO)
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)  # Attempts fail on purpose.
     asyncio.run(main(load(WorkerSettings)))

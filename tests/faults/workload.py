@@ -18,6 +18,8 @@ from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from tracker.activity import annotate
+
 LEDGER = "ledger.jsonl"
 FAILS_FOR_GOOD = 3
 """Attempts of a step that never succeeds."""
@@ -52,6 +54,7 @@ class Note:
     """An attempt, as it saw itself.
 
     Attributes:
+        pid: Process that it ran in.
         outcome: `began`, `completed` or `failed`.
         error: Message of the failure.
     """
@@ -59,6 +62,7 @@ class Note:
     run_key: str
     step: str
     attempt: int
+    pid: int
     outcome: str
     error: str | None = None
 
@@ -90,7 +94,7 @@ async def warm(job: Job) -> str:
 async def hold(job: Job) -> str:
     """Waits until the gate is open."""
     _note(job, "began")
-    while job.gate and not Path(job.gate).exists():
+    while job.gate and not os.path.exists(job.gate):  # noqa: ASYNC240 - takes no time.
         activity.heartbeat()
         await asyncio.sleep(0.02)
     _note(job, "completed")
@@ -163,13 +167,15 @@ def _attempted(job: Job, what: str, fails: int) -> str:
         error = f"{what} {job.number}: attempt {attempt}"
         _note(job, "failed", error)
         raise ApplicationError(error, type="Flaky")
+    annotate(ledger=job.number)
     _note(job, "completed")
     return f"{what}-{job.number}"
 
 
 def _note(job: Job, outcome: str, error: str | None = None) -> None:
     info = activity.info()
-    note = Note(str(info.workflow_run_id), info.activity_type, info.attempt, outcome, error)
+    about = (str(info.workflow_run_id), info.activity_type, info.attempt, os.getpid())
+    note = Note(*about, outcome, error)
     # One write to a file opened for appending: lines of several processes never mix.
     path = os.open(Path(job.folder) / LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
