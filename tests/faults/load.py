@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -28,7 +28,7 @@ PATIENCE = 60.0
 """Seconds for everything asked for to be accepted, or to close."""
 FREE = 100
 """Numbers from here on are of runs that nothing holds."""
-_numbers = itertools.count()
+_loads = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Load:
     accepted: list[Accepted] = field(default_factory=list[Accepted])
     held: tuple[Accepted, ...] = ()
     _asked: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(FREE))
 
     def __post_init__(self) -> None:
-        number = next(_numbers)
-        self.folder = self.site.folder / f"load-{number}"
+        self.folder = self.site.folder / f"load-{next(_loads)}"
         self.folder.mkdir(parents=True)
         self.gate = self.folder / "gate"
 
@@ -85,10 +85,14 @@ class Load:
 
         await eventually(on_record, PATIENCE)
 
-    def ask(self, count: int) -> None:
-        """Begin to ask for further runs, which nothing holds."""
-        first = FREE + len(self._asked)
-        for number in range(first, first + count):
+    def ask(self, count: int, *, in_transactions: bool = True) -> None:
+        """Begin to ask for further runs, which nothing holds.
+
+        Args:
+            in_transactions: Every third in a transaction; else all through the API.
+        """
+        numbers = (n for n in self._numbers if in_transactions or not _is_for_transaction(n))
+        for number in itertools.islice(numbers, count):
             self._asked.add(asyncio.create_task(self._ask(number, held=False)))
 
     async def all_accepted(self) -> None:
@@ -142,7 +146,7 @@ class Load:
         return len({note.run_key for note in self.notes() if note.step == "hold"})
 
     async def _ask(self, number: int, held: bool) -> None:
-        http = self.over_http and number % 3 != 2
+        http = self.over_http and not _is_for_transaction(number)
         ask = self._over_http if http else self._in_transaction
         job = Job(number, str(self.folder), str(self.gate) if held else "")
         key = f"{self.folder.name}-{number}"
@@ -202,3 +206,7 @@ class Load:
 
 
 Blow = Callable[[Load], Awaitable[None]]
+
+
+def _is_for_transaction(number: int) -> bool:
+    return number % 3 == 2

@@ -63,6 +63,7 @@ class Site:
     api: Program
     workers: list[Program]
     http: AsyncTrackerClient
+    _connection: psycopg.AsyncConnection[DictRow] | None = None
 
     @property
     def namespace(self) -> str:
@@ -94,6 +95,11 @@ class Site:
         """Where both workers spill."""
         return self.folder / "spill"
 
+    async def kill_postgres(self) -> None:
+        """SIGKILL."""
+        await self.forget_connection()
+        await asyncio.to_thread(self.servers.kill_postgres)
+
     async def heal(self) -> None:
         """Open the proxies, start again what is dead."""
         for proxy in self.proxies:
@@ -103,12 +109,29 @@ class Site:
         await together(program.start() for program in dead)
 
     async def rows(self, query: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Rows of a query, past the proxies."""
-        async with await psycopg.AsyncConnection[DictRow].connect(
-            self.dsn, row_factory=dict_row, autocommit=True
-        ) as connection:
-            cursor = await connection.execute(query.encode(), parameters)
-            return await cursor.fetchall() if cursor.description else []
+        """Rows of a query, past the proxies.
+
+        Raises:
+            psycopg.Error: Among others, where the server was killed since the last query.
+        """
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection[DictRow].connect(
+                self.dsn, row_factory=dict_row, autocommit=True, connect_timeout=5
+            )
+        cursor = await self._connection.execute(query.encode(), parameters)
+        return [] if cursor.description is None else await cursor.fetchall()
+
+    async def close(self) -> None:
+        """End the processes and close what the tests asked with."""
+        await together(program.kill() for program in self.programs)
+        await self.http.close()
+        await self.forget_connection()
+
+    async def forget_connection(self) -> None:
+        """The server behind it is about to be killed."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     def tell_logs(self) -> None:
         """Write the ends of all logs where pytest shows them."""
@@ -150,8 +173,7 @@ async def site_on(
             site.tell_logs()
             raise
         finally:
-            await together(program.kill() for program in site.programs)
-            await site.http.close()
+            await site.close()
 
 
 async def register(client: Client) -> None:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.faults.conftest import Endure
-from tests.faults.load import Load
+from tests.faults.load import PATIENCE, Load
 from tests.faults.processes import Program
 from tests.faults.servers import Servers
 from tests.faults.site import Site, site_on, together
@@ -37,10 +37,10 @@ async def test_an_older_backup_starts_nothing_twice_and_its_gaps_are_filled(
         load.ask(4)
         await load.all_accepted()
         # All of it is started, closed and confirmed by history when the tables forget it.
-        await eventually(lambda: _are_confirmed(load, 7), 30)
+        await eventually(lambda: _are_confirmed(load, 7), PATIENCE)
         # Whoever restores a backup first stops what writes.
         await together(program.kill() for program in site.programs)
-        await asyncio.to_thread(site.servers.kill_postgres)
+        await site.kill_postgres()
         await asyncio.to_thread(site.servers.restore_backup)
 
     await endure(site, "Postgres restored from a backup", blow, may_lose_attempts=True)
@@ -81,7 +81,7 @@ async def test_an_old_worker_goes_on_with_a_newer_schema(site: Site, endure: End
     async def recorded_live(load: Load) -> None:
         await load.held_closed()
         await load.all_accepted()
-        await eventually(lambda: _has_no_open_run(load), 30)
+        await eventually(lambda: _has_no_open_run(load), PATIENCE)
         assert not list(site.spill_dir.glob("*.spill"))
 
     try:
@@ -107,7 +107,7 @@ async def test_a_new_worker_on_the_old_schema_spills_until_it_is_migrated(
 
     async def blow(_: Load) -> None:
         for worker in site.workers:
-            await worker.kill()
+            await worker.stop()
             await worker.start(FAULTS_REVISIONS="")
 
     async def spilled(load: Load) -> None:
@@ -129,7 +129,6 @@ async def test_a_new_worker_on_the_old_schema_spills_until_it_is_migrated(
         meanwhile=spilled,
         recover=migrate,
         over_http=False,
-        may_lose_attempts=True,
     )
 
 
@@ -156,5 +155,5 @@ async def _are_confirmed(load: Load, count: int) -> bool:
 
 async def _has_no_open_run(load: Load) -> bool:
     return not await load.recorded(
-        "SELECT FROM flowtrail.run WHERE id = ANY(%s) AND finished_at IS NULL"
+        "SELECT 1 FROM flowtrail.run WHERE id = ANY(%s) AND finished_at IS NULL"
     )

@@ -31,11 +31,11 @@ async def test_starts_outlive_an_api_killed_between_accept_and_start(
 ) -> None:
     async def blow(load: Load) -> None:
         site.api_temporal.hang()
-        load.ask(4)
+        load.ask(4, in_transactions=False)
 
         async def some_wait_for_temporal() -> bool:
             waiting = await site.rows(
-                "SELECT FROM flowtrail.outbox o JOIN flowtrail.run r ON r.id = o.run_id"
+                "SELECT 1 FROM flowtrail.outbox o JOIN flowtrail.run r ON r.id = o.run_id"
                 " WHERE r.status = 'accepted' AND o.tries = 1"
             )
             return len(waiting) > 1
@@ -48,7 +48,7 @@ async def test_starts_outlive_an_api_killed_between_accept_and_start(
 
 async def test_rows_outlive_a_killed_postgres(site: Site, endure: Endure) -> None:
     async def blow(_: Load) -> None:
-        await asyncio.to_thread(site.servers.kill_postgres)
+        await site.kill_postgres()
 
     async def recover(_: Load) -> None:
         await asyncio.to_thread(site.servers.start_postgres)

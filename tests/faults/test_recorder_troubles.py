@@ -83,8 +83,9 @@ WITH ours AS (SELECT * FROM flowtrail.run WHERE id = ANY(%s)),
      told AS (SELECT to_jsonb(ours) AS j FROM ours UNION ALL SELECT to_jsonb(steps) FROM steps
               UNION ALL SELECT to_jsonb(tries) FROM tries)
 SELECT e.key, (e.value #>> '{}')::timestamptz AS at FROM told, jsonb_each(j) e
-WHERE e.key LIKE '%%\\_at' AND jsonb_typeof(e.value) = 'string'
+WHERE e.key LIKE '%%\\_at' AND e.key <> 'projected_at' AND jsonb_typeof(e.value) = 'string'
 """
+"""`projected_at` is the reconciler's own clock: no fact about the run."""
 
 
 async def test_a_poison_event_costs_only_itself(site: Site, endure: Endure) -> None:

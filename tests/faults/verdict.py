@@ -7,7 +7,6 @@ column by column, by the merge rule of each.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -127,14 +126,12 @@ async def _differences(site: Site, info: WorkflowExecutionInfo) -> list[str]:
         policy=FULL,
         projected_at=datetime.now(UTC),
     )
-    runs, steps, attempts = await asyncio.gather(
-        site.rows("SELECT * FROM flowtrail.run WHERE run_key = %s", run_key),
-        site.rows("SELECT * FROM flowtrail.step WHERE run_key = %s", run_key),
-        site.rows(
-            "SELECT a.* FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
-            " WHERE s.run_key = %s",
-            run_key,
-        ),
+    runs = await site.rows("SELECT * FROM flowtrail.run WHERE run_key = %s", run_key)
+    steps = await site.rows("SELECT * FROM flowtrail.step WHERE run_key = %s", run_key)
+    attempts = await site.rows(
+        "SELECT a.* FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
+        " WHERE s.run_key = %s",
+        run_key,
     )
     return [f"{workflow_id}: {found}" for found in compare(fold(told), runs, steps, attempts)]
 

@@ -37,6 +37,8 @@ SERVES = "worker serves"
 """In its log once it polls."""
 CLOCK_MOVED = "clock moved"
 HOUR = timedelta(hours=1)
+RELAY = RelayOptions(poll=0.1, lease=3.0, pause_max=0.5)
+RECONCILER = ReconcilerOptions(interval=0.2, quiet=1.0)
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +79,10 @@ def _worker(settings: WorkerSettings, client: Client) -> Worker:
 @asynccontextmanager
 async def _background(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
     options = settings.database_options()
-    pace = ReconcilerOptions(interval=0.2, quiet=1.0)
     async with (
         Database(options, max_connections=2) as database,
-        Relay(
-            database,
-            client.namespace,
-            TemporalStarter(client),
-            RelayOptions(poll=0.1, pause_max=0.5),
-        ),
-        Reconciler(client, options, pace=pace),
+        Relay(database, client.namespace, TemporalStarter(client, seconds=1.0), RELAY),
+        Reconciler(client, options, pace=RECONCILER),
     ):
         yield
 
