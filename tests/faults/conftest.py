@@ -73,12 +73,16 @@ class Endure:
             verdict = await judge(load, fault, in_flight)
         finally:
             await load.cancel()
+        self.record(verdict, may_lose_attempts=may_lose_attempts)
+        return load
+
+    def record(self, verdict: Verdict, *, may_lose_attempts: bool = False) -> None:
+        """Put a verdict into the table; fails the test unless it is clean."""
         self.verdicts.append(verdict)
         wrong = verdict.differences + verdict.lost + verdict.doubled + verdict.wrong_results
         wrong += verdict.attempts_doubled
         wrong += 0 if may_lose_attempts else verdict.attempts_lost
         assert wrong == 0, verdict
-        return load
 
 
 @pytest.fixture

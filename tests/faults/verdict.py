@@ -55,10 +55,10 @@ class Verdict:
     differences: int
     lost: int
     doubled: int
-    attempts_lost: int
-    attempts_doubled: int
-    wrong_results: int
-    details: tuple[str, ...]
+    attempts_lost: int = 0
+    attempts_doubled: int = 0
+    wrong_results: int = 0
+    details: tuple[str, ...] = ()
 
 
 async def judge(load: Load, fault: str, in_flight: int) -> Verdict:
