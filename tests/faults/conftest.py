@@ -86,10 +86,10 @@ class Endure:
 
 
 @pytest.fixture
-def endure(request: pytest.FixtureRequest) -> Endure:
+def endure(pytestconfig: pytest.Config, soaking: bool) -> Endure:
     """See `Endure`."""
-    verdicts = request.config.stash.setdefault(VERDICTS, [])
-    return Endure(LONG if request.config.getoption("soak") else SHORT, verdicts)
+    verdicts = pytestconfig.stash.setdefault(VERDICTS, [])
+    return Endure(LONG if soaking else SHORT, verdicts)
 
 
 @pytest.fixture(scope="session")

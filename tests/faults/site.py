@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from google.protobuf.duration_pb2 import Duration
 from psycopg.rows import DictRow, dict_row
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
-from tests.conftest import TEMPLATE
+from tests.conftest import TEMPLATE, register_namespace
 from tests.faults.processes import Program
 from tests.faults.servers import Servers
 from tests.faults.worker import SERVES
@@ -151,7 +149,7 @@ async def site_on(
     name = f"site_{uuid.uuid4().hex[:12]}"
     await asyncio.to_thread(_make_database, servers, name, revision)
     client = await Client.connect(servers.temporal.address, namespace=name.replace("_", "-"))
-    await register(client)
+    await register_namespace(client, client.namespace)
     ports = [servers.postgres.port] * 2 + [servers.temporal.port] * 2
     async with (
         TcpProxy(ports[0]) as worker_database,
@@ -174,16 +172,6 @@ async def site_on(
             raise
         finally:
             await site.close()
-
-
-async def register(client: Client) -> None:
-    """Make a client's namespace."""
-    await client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(
-            namespace=client.namespace,
-            workflow_execution_retention_period=Duration(seconds=86_400),
-        )
-    )
 
 
 async def together(calls: Iterable[Awaitable[None]]) -> None:

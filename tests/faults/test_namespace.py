@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from temporalio.api.operatorservice.v1 import DeleteNamespaceRequest
 
+from tests.conftest import register_namespace
 from tests.faults.conftest import Endure
 from tests.faults.load import PATIENCE, Load
 from tests.faults.servers import Servers
-from tests.faults.site import Site, register, site_on
+from tests.faults.site import Site, site_on
 from tests.faults.verdict import Verdict
 from tests.faults.workload import Job
 from tests.waiting import eventually
@@ -49,7 +50,7 @@ async def test_what_is_on_record_outlives_the_namespace(doomed_site: Site, endur
     assert await _runs(load) == before
     assert all(program.is_running for program in site.programs)
 
-    await register(site.client)
+    await register_namespace(site.client, site.namespace)
     await eventually(lambda: _are_lost(load, held), PATIENCE)
     after = await _runs(load)
     endure.record(

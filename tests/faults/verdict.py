@@ -1,39 +1,27 @@
 """What a fault left: are the rows what the histories say, did each accepted start run once, is any
 attempt missing that somebody saw.
-
-The comparison is the suite's own, apart from the product's: history's rows against the stored ones,
-column by column, by the merge rule of each.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
+from tests.against_history import contradictions
 from tests.faults.load import PATIENCE, Load
 from tests.faults.site import Site
 from tests.waiting import eventually
-from tracker.core.fold import Batch, fold
-from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Rule, Table
+from tracker.core.fold import fold
 from tracker.core.payloads import PayloadPolicy
 from tracker.core.status import HISTORY_AUTHORITY
 from tracker.temporal.executions import list_executions, read_carried
 from tracker.temporal.history import project
 
 FULL = PayloadPolicy().resolved(has_codec=False)
-UNCOMPARED: Mapping[str, frozenset[str]] = {
-    # Ours, or about the projection; a stack has frames that the SDK adds after interceptors saw it.
-    "run": frozenset({"id", "ordered_at", "projected_at", "projected_length", "error_stack"}),
-    "step": frozenset({"next_retry_at"}),
-    "attempt": frozenset({"error_stack", "build_id", "next_retry_at"}),
-}
-DECIDED_LIVE_TOO = frozenset({"worker_version", "task_failure_version", "metadata_version"})
-"""Versions by which a worker's later word may rightly stand against history's."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +49,22 @@ class Verdict:
     details: tuple[str, ...] = ()
 
 
-async def judge(load: Load, fault: str, in_flight: int) -> Verdict:
-    """Wait until history's word on every run is in the tables, then hold them against Temporal."""
-    executions = await _projected(load)
+async def judge(load: Load, fault: str, in_flight: int, *, patience: float = PATIENCE) -> Verdict:
+    """Wait until history's word on every run is in the tables, then hold them against Temporal.
+
+    Args:
+        patience: Seconds for that; what is not there then is a difference.
+    """
+    behind: list[str] = []
+    try:
+        await eventually(lambda: _all_told(load), patience)
+    except AssertionError as failure:
+        behind = [str(failure)]
+    executions = await _executions(load)
     roots = [info for info in executions if info.type.name == "FaultRun"]
     starts = Counter([await _our_id(load.site, info) for info in roots])
     accepted = {start.run_id for start in load.accepted}
-    differences = [d for info in executions for d in await _differences(load.site, info)]
+    differences = behind + [d for info in executions for d in await _differences(load.site, info)]
     attempts_lost, attempts_doubled = await _attempts(load)
     wrong = await load.wrong_results()
     return Verdict(
@@ -84,25 +81,17 @@ async def judge(load: Load, fault: str, in_flight: int) -> Verdict:
     )
 
 
-async def _projected(load: Load) -> list[WorkflowExecutionInfo]:
-    """The load's runs and their children, once the reconciler has read all their histories."""
-
-    async def all_projected() -> list[WorkflowExecutionInfo]:
-        infos = await _executions(load)
-        known = await load.site.rows(
-            "SELECT run_key, projected_length, status_version FROM flowtrail.run"
-        )
-        lengths = {
-            str(row["run_key"]): row["projected_length"]
-            for row in known
-            if row["status_version"] >= HISTORY_AUTHORITY
-        }
-        behind = [i for i in infos if lengths.get(i.execution.run_id) != i.history_length]
-        assert not behind, f"{len(behind)} of {len(infos)} not projected: {behind[0].execution}"
-        assert len(infos) >= len(load.accepted)
-        return infos
-
-    return await eventually(all_projected, PATIENCE)
+async def _all_told(load: Load) -> bool:
+    """Whether the reconciler has read the whole history of each run and child of the load."""
+    infos = await _executions(load)
+    known = await load.site.rows(
+        "SELECT run_key, projected_length FROM flowtrail.run WHERE status_version >= %s",
+        HISTORY_AUTHORITY,
+    )
+    lengths = {str(row["run_key"]): row["projected_length"] for row in known}
+    behind = [i.execution for i in infos if lengths.get(i.execution.run_id) != i.history_length]
+    assert not behind, f"{len(behind)} of {len(infos)} runs not projected, {behind[0]} among them"
+    return len(infos) >= len(load.accepted)
 
 
 async def _executions(load: Load) -> list[WorkflowExecutionInfo]:
@@ -133,48 +122,8 @@ async def _differences(site: Site, info: WorkflowExecutionInfo) -> list[str]:
         " WHERE s.run_key = %s",
         run_key,
     )
-    return [f"{workflow_id}: {found}" for found in compare(fold(told), runs, steps, attempts)]
-
-
-def compare(
-    history: Batch, runs: list[Row], steps: list[Row], attempts: list[Row]
-) -> Iterator[str]:
-    """Where the stored rows of a closed run contradict what its history says."""
-    if len(runs) != 1:
-        yield f"{len(runs)} rows of one run"
-        return
-    [expected] = history.runs.values()
-    yield from _fields(RUN, expected, runs[0])
-    for table, told, stored in (
-        (STEP, history.steps, steps),
-        (ATTEMPT, history.attempts, attempts),
-    ):
-        rows = {row["id"]: row for row in stored}
-        for key, row in told.items():
-            if key not in rows:
-                yield f"{table.name} {row.get('name', key)} is not stored"
-            else:
-                yield from _fields(table, row, rows[key])
-    for row in steps:
-        if row["id"] not in history.steps:
-            yield f"step {row['name']} is not in history"
-
-
-def _fields(table: Table, told: Row, stored: Row) -> Iterator[str]:
-    for column in table.columns:
-        name, new, old = column.name, told.get(column.name), stored[column.name]
-        if name in UNCOMPARED[table.name] or column.version in DECIDED_LIVE_TOO:
-            continue
-        if column.rule is Rule.GREATEST:
-            same = told.get(str(column.version)) is None or new == old
-        elif column.rule is Rule.MIN:
-            same = new is None or (old is not None and old <= new)
-        elif column.rule is Rule.MAX:
-            same = new is None or (old is not None and old >= new)
-        else:
-            same = new is None or new == old
-        if not same:
-            yield f"{table.name}.{name}: stored {old!r}, history {new!r}"
+    found = contradictions(fold(told), runs, steps, attempts)
+    return [f"{workflow_id}: {one}" for one in found]
 
 
 async def _attempts(load: Load) -> tuple[list[str], list[str]]:
