@@ -90,7 +90,6 @@ WHERE e.key LIKE '%%\\_at' AND e.key <> 'projected_at' AND jsonb_typeof(e.value)
 
 async def test_a_poison_event_costs_only_itself(site: Site, endure: Endure) -> None:
     poison = FREE + 2  # Its first step succeeds at once, so that history knows that attempt too.
-    told = [worker.log.count("recorder.poisoned") for worker in site.workers]
 
     async def blow(_: Load) -> None:
         await site.rows(
@@ -107,7 +106,6 @@ async def test_a_poison_event_costs_only_itself(site: Site, endure: Endure) -> N
         await endure(site, "poison event in a batch", blow, recover=recover)
     finally:
         await site.rows("ALTER TABLE flowtrail.attempt DROP CONSTRAINT IF EXISTS poison")
-    del told
 
 
 async def test_two_reconcilers_do_no_harm(site: Site, endure: Endure) -> None:
