@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import TEMPLATE
 from tests.faults.load import Blow, Load
 from tests.faults.servers import Servers
-from tests.faults.site import Site, site_on
+from tests.faults.site import Site, site_on, together
 from tests.faults.verdict import Verdict, judge
 from tracker.migrations import migrate
 
@@ -67,8 +67,7 @@ class Endure:
             load.release()
             await meanwhile(load)
             await recover(load)
-            await site.heal()
-            await load.all_accepted()
+            await together([site.heal(), load.all_accepted()])
             await load.closed()
             verdict = await judge(load, fault, in_flight)
         finally:

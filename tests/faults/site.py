@@ -35,7 +35,6 @@ QUEUE = "faults"
 WORKER = ["tests.faults.worker"]
 API = ["tracker.cli", "api"]
 API_SERVES = "Application startup complete"
-WORKERS = 2
 
 
 @dataclass
@@ -139,7 +138,7 @@ class Site:
 
 @asynccontextmanager
 async def site_on(
-    servers: Servers, folder: Path, *, revision: str | None = None
+    servers: Servers, folder: Path, *, workers: int = 2, revision: str | None = None
 ) -> AsyncGenerator[Site]:
     """A site of its own on shared servers; its processes end with the block.
 
@@ -158,7 +157,7 @@ async def site_on(
         TcpProxy(ports[3]) as api_temporal,
     ):
         site = _site(
-            servers, folder, servers.postgres.dsn(name), client,
+            servers, folder, servers.postgres.dsn(name), client, workers,
             (worker_database, api_database, worker_temporal, api_temporal),
         )  # fmt: skip
         try:
@@ -192,7 +191,12 @@ def _make_database(servers: Servers, name: str, revision: str | None) -> None:
 
 
 def _site(
-    servers: Servers, folder: Path, dsn: str, client: Client, proxies: tuple[TcpProxy, ...]
+    servers: Servers,
+    folder: Path,
+    dsn: str,
+    client: Client,
+    workers: int,
+    proxies: tuple[TcpProxy, ...],
 ) -> Site:
     worker_database, api_database, worker_temporal, api_temporal = proxies
     port = free_port()
@@ -206,6 +210,7 @@ def _site(
     for_api = shared | {
         "FLOWTRAIL_DATABASE_URL": api_database.redirect(dsn),
         "FLOWTRAIL_API_PORT": str(port),
+        "FLOWTRAIL_START_WITHIN": "0.5",
         "TEMPORAL_ADDRESS": api_temporal.address,
     }
     return Site(
@@ -218,6 +223,6 @@ def _site(
         worker_temporal,
         api_temporal,
         Program(API, folder / "api", for_api, API_SERVES),
-        [Program(WORKER, folder / f"worker-{n}", for_workers, SERVES) for n in range(WORKERS)],
+        [Program(WORKER, folder / f"worker-{n}", for_workers, SERVES) for n in range(workers)],
         AsyncTrackerClient(f"http://{LOOPBACK}:{port}", retries=0, timeout=5.0),
     )

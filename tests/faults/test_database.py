@@ -96,7 +96,7 @@ async def test_an_old_worker_goes_on_with_a_newer_schema(site: Site, endure: End
 @pytest.fixture
 async def old_site(servers: Servers, tmp_path: Path) -> AsyncIterator[Site]:
     """A site on the first revision, with workers of that version and no API."""
-    async with site_on(servers, tmp_path, revision=REVISIONS[0]) as site:
+    async with site_on(servers, tmp_path, workers=1, revision=REVISIONS[0]) as site:
         yield site
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 async def doomed_site(servers: Servers, tmp_path: Path) -> AsyncIterator[Site]:
     """A site whose namespace may go."""
-    async with site_on(servers, tmp_path) as site:
+    async with site_on(servers, tmp_path, workers=1) as site:
         yield site
 
 

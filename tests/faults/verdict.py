@@ -5,6 +5,7 @@ attempt missing that somebody saw.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -21,6 +22,8 @@ from tracker.core.status import HISTORY_AUTHORITY
 from tracker.temporal.executions import list_executions, read_carried
 from tracker.temporal.history import project
 
+SETTLING = 1.0
+"""Seconds."""
 FULL = PayloadPolicy().resolved(has_codec=False)
 
 
@@ -65,7 +68,7 @@ async def judge(load: Load, fault: str, in_flight: int, *, patience: float = PAT
     starts = Counter([await _our_id(load.site, info) for info in roots])
     accepted = {start.run_id for start in load.accepted}
     differences = behind + [d for info in executions for d in await _differences(load.site, info)]
-    attempts_lost, attempts_doubled = await _attempts(load)
+    attempts_lost, attempts_doubled = await _settled_attempts(load)
     wrong = await load.wrong_results()
     return Verdict(
         fault,
@@ -82,7 +85,9 @@ async def judge(load: Load, fault: str, in_flight: int, *, patience: float = PAT
 
 
 async def _all_told(load: Load) -> bool:
-    """Whether the reconciler has read the whole history of each run and child of the load."""
+    """Whether the reconciler has read the whole history of each run and child of the load, and
+    what was spilled has come back."""
+    assert not list(load.site.spill_dir.glob("*.spill")), "spilled events have not come back"
     infos = await _executions(load)
     known = await load.site.rows(
         "SELECT run_key, projected_length FROM flowtrail.run WHERE status_version >= %s",
@@ -124,6 +129,17 @@ async def _differences(site: Site, info: WorkflowExecutionInfo) -> list[str]:
     )
     found = contradictions(fold(told), runs, steps, attempts)
     return [f"{workflow_id}: {one}" for one in found]
+
+
+async def _settled_attempts(load: Load) -> tuple[list[str], list[str]]:
+    """Attempts that are wrong after a recorder that has just recovered had time for its memory."""
+
+    async def none_lost() -> bool:
+        return not (await _attempts(load))[0]
+
+    with suppress(AssertionError):
+        await eventually(none_lost, SETTLING)
+    return await _attempts(load)
 
 
 async def _attempts(load: Load) -> tuple[list[str], list[str]]:
