@@ -70,6 +70,9 @@ class Endure:
             await together([site.heal(), load.all_accepted()])
             await load.closed()
             verdict = await judge(load, fault, in_flight)
+        except BaseException:
+            site.tell_logs()
+            raise
         finally:
             await load.cancel()
         self.record(verdict, may_lose_attempts=may_lose_attempts)

@@ -38,6 +38,11 @@ class Program:
         self._process: ServerProcess | None = None
 
     @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self._folder.name
+
+    @property
     def pid(self) -> int:
         """Of the running process."""
         assert self._process is not None

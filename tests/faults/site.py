@@ -133,7 +133,7 @@ class Site:
     def tell_logs(self) -> None:
         """Write the ends of all logs where pytest shows them."""
         for program in self.programs:
-            sys.stderr.write(f"--- {program.settings.get('NAME', '')}\n{program.log[-3000:]}\n")
+            sys.stderr.write(f"--- {program.name}\n{program.log[-3000:]}\n")
 
 
 @asynccontextmanager

@@ -101,5 +101,6 @@ if __name__ == "__main__":
     if known := os.environ.get("FAULTS_REVISIONS"):
         _be_of_another_version(known)
     logging.basicConfig(level=logging.INFO)
-    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)  # Attempts fail on purpose.
+    for name in ("temporalio.activity", "psycopg.pool"):  # Both have trouble on purpose.
+        logging.getLogger(name).setLevel(logging.ERROR)
     asyncio.run(main(load(WorkerSettings)))

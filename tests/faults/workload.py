@@ -20,7 +20,8 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from tracker.activity import annotate
 
-LEDGER = "ledger.jsonl"
+LEDGER = ".jsonl"
+"""A file for each run, small enough for the smallest disk."""
 FAILS_FOR_GOOD = 3
 """Attempts of a step that never succeeds."""
 SOON = timedelta(seconds=60)
@@ -79,8 +80,7 @@ def result_of(number: int) -> dict[str, Any] | None:
 
 def read_ledger(folder: Path) -> list[Note]:
     """Everything noted so far; a line that a killed worker left unfinished is no note."""
-    path = folder / LEDGER
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = [line for path in folder.glob(f"*{LEDGER}") for line in path.read_text().splitlines()]
     return [Note(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
@@ -177,7 +177,8 @@ def _note(job: Job, outcome: str, error: str | None = None) -> None:
     about = (str(info.workflow_run_id), info.activity_type, info.attempt, os.getpid())
     note = Note(*about, outcome, error)
     # One write to a file opened for appending: lines of several processes never mix.
-    path = os.open(Path(job.folder) / LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    name = f"{note.run_key}{LEDGER}"
+    path = os.open(Path(job.folder) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(path, json.dumps(asdict(note)).encode() + b"\n")
     finally:
