@@ -19,6 +19,10 @@ run: .venv/.run ## Start Postgres, Temporal, worker and API, run the example (AR
 test: .venv/.dev ## Run the test suite against real servers (ARGS: passed to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
+soak: .venv/.dev ## Run the fault suite and random workflows in their long form (ROUNDS=3)
+	$(BIN)/python -m pytest tests/faults tests/temporal/tracking/test_random_runs.py \
+		--soak $(or $(ROUNDS),3) $(ARGS)
+
 check: .venv/.dev ## Lint, format, types, import rules, drift between migrations and tables
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -46,7 +50,7 @@ clean: ## Remove the embedded servers' data, build results and caches
 distclean: clean ## Remove .venv too
 	rm -rf .venv
 
-.PHONY: help setup run test check bench migrate requirements clean distclean
+.PHONY: help setup run test soak check bench migrate requirements clean distclean
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' $(ARGS)

@@ -27,6 +27,20 @@ TEMPLATE = "migrated_template"
 MANY_NAMESPACES = {"frontend.rps.namespaceReplicationInducingAPIs": 1000}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--soak N`: the fault suite and the random runs in their long form, N times over."""
+    parser.addoption("--soak", type=int, default=0, metavar="N", help="long form, N times over")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that have a long form run it so many times."""
+    if "soaking" in metafunc.fixturenames:
+        times: int = metafunc.config.getoption("soak") or 0
+        given = [True] * times or [False]
+        rounds = [f"round-{n}" for n in range(1, times + 1)] or ["short"]
+        metafunc.parametrize("soaking", given, ids=rounds)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """The session's PostgreSQL, with fsync off."""
@@ -85,11 +99,7 @@ async def temporal_connection(temporal_server: EmbeddedTemporal) -> Client:
 async def namespace(temporal_connection: Client) -> str:
     """Name of a fresh Temporal namespace, usable at once."""
     name = f"test-{uuid.uuid4().hex[:12]}"
-    await temporal_connection.workflow_service.register_namespace(
-        RegisterNamespaceRequest(
-            namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
-        )
-    )
+    await register_namespace(temporal_connection, name)
     return name
 
 
@@ -97,6 +107,15 @@ async def namespace(temporal_connection: Client) -> str:
 def temporal_client(temporal_connection: Client, namespace: str) -> Client:
     """A client of this test's own namespace, without plugins or interceptors."""
     return Client(temporal_connection.service_client, namespace=namespace)
+
+
+async def register_namespace(connection: Client, name: str) -> None:
+    """Make a namespace, usable at once."""
+    await connection.workflow_service.register_namespace(
+        RegisterNamespaceRequest(
+            namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
+        )
+    )
 
 
 @contextmanager

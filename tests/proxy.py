@@ -27,7 +27,9 @@ class TcpProxy:
         self.port = 0
         self._open = asyncio.Event()
         self._open.set()
+        self.answers_lost = 0
         self._resetting = False
+        self._losing = False
         self._delay = 0.0
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -45,19 +47,25 @@ class TcpProxy:
 
     def pass_on(self) -> None:
         """Work like a wire."""
-        self._resetting = False
+        self._resetting = self._losing = False
         self._delay = 0.0
         self._open.set()
 
     def hang(self) -> None:
         """Go deaf: accept connections, move no byte in either direction, also mid-stream."""
-        self._resetting = False
+        self._resetting = self._losing = False
         self._open.clear()
 
     def delay(self, seconds: float) -> None:
         """Pass on, each chunk this much later."""
         self.pass_on()
         self._delay = seconds
+
+    def lose_answers(self) -> None:
+        """Pass on what clients send; cut the connection where the server answers. What it was asked
+        is done, and nobody hears of it. Counted in `answers_lost`."""
+        self.pass_on()
+        self._losing = True
 
     def reset(self) -> None:
         """Cut every connection with a TCP reset, and each new one as soon as it is made."""
@@ -90,7 +98,8 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Where one side breaks, the other is cut too; a target that is away looks like a reset.
-        with contextlib.suppress(ConnectionError), self._cut_at_end(writer):
+        # Not ConnectionError: telling the end to a socket that is cut already is a plain OSError.
+        with contextlib.suppress(OSError), self._cut_at_end(writer):
             await self._open.wait()
             if self._resetting:
                 _reset(writer)
@@ -98,7 +107,8 @@ class TcpProxy:
             target_reader, target_writer = await asyncio.open_connection(LOOPBACK, self.target_port)
             with self._cut_at_end(target_writer):
                 await asyncio.gather(
-                    self._pump(reader, target_writer), self._pump(target_reader, writer)
+                    self._pump(reader, target_writer),
+                    self._pump(target_reader, writer, answers=True),
                 )
 
     @contextlib.contextmanager
@@ -110,10 +120,19 @@ class TcpProxy:
             self._writers.discard(writer)
             writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        answers: bool = False,
+    ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
             await asyncio.sleep(self._delay)
             await self._open.wait()
+            if answers and self._losing:
+                self.answers_lost += 1
+                raise ConnectionResetError("the network ate the answer")
             writer.write(chunk)
             await writer.drain()
         writer.write_eof()

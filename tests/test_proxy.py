@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -106,3 +106,14 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while line := await reader.readline():
         writer.write(line)
     writer.close()
+
+
+async def test_loses_answers_to_questions_that_arrived(proxy: TcpProxy) -> None:
+    reader, writer = await _connect(proxy)
+    with closing(writer):
+        proxy.lose_answers()
+        writer.write(b"one\n")
+        # Closed or reset: how much of the answer's end arrives is the kernel's matter.
+        with suppress(ConnectionResetError):
+            assert await reader.readline() == b""
+    assert proxy.answers_lost == 1

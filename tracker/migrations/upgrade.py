@@ -44,13 +44,16 @@ def exclusively(options: DatabaseOptions) -> Generator[None]:
         yield
 
 
-def upgrade(options: DatabaseOptions) -> list[str]:
+def upgrade(options: DatabaseOptions, to: str = "head") -> list[str]:
     """Create the schema if missing and apply what is missing; the revisions applied, in order.
+
+    Args:
+        to: The last revision to apply; an earlier one than the newest, to test with.
 
     Raises:
         ConfigurationError: The schema holds other people's tables of the same names.
     """
-    return patiently(lambda: _upgrade(options))
+    return patiently(lambda: _upgrade(options, to))
 
 
 def script_config() -> Config:
@@ -79,13 +82,13 @@ def engine_for(options: DatabaseOptions) -> Engine:
     return engine
 
 
-def _upgrade(options: DatabaseOptions) -> list[str]:
+def _upgrade(options: DatabaseOptions, to: str) -> list[str]:
     engine = engine_for(options)
     try:
         with engine.begin() as connection:
             _create_schema(connection, options.schema)
         with engine.connect() as connection:
-            return _run_scripts(connection, options.schema)
+            return _run_scripts(connection, options.schema, to)
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == _DUPLICATE_TABLE:
             raise _names_taken(options.schema, error) from error
@@ -99,11 +102,11 @@ def _create_schema(connection: Connection, schema: str) -> None:
         connection.execute(CreateSchema(schema))
 
 
-def _run_scripts(connection: Connection, schema: str) -> list[str]:
+def _run_scripts(connection: Connection, schema: str, to: str) -> list[str]:
     applied: list[str] = []
     config = script_config()
     config.attributes.update(connection=connection, schema=schema, applied=applied)
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
     return applied
 
 

@@ -213,6 +213,11 @@ def translate(error: Exception) -> TrackerError:
             "the database role lacks a grant; `flowtrail init` prints the grants each role needs",
             cause=str(error).splitlines()[0],
         )
+    if isinstance(error, pg.ReadOnlySqlTransaction):
+        return DatabaseUnavailable(
+            "Postgres takes no writes now, as in the middle of a failover; try again",
+            cause=str(error).splitlines()[0],
+        )
     if isinstance(
         error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout | PoolClosed
     ):

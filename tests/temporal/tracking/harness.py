@@ -190,6 +190,12 @@ class Tracked:
         async with self._connection() as connection:
             return await self._rows(connection, table)
 
+    async def attempts(self, steps: Sequence[UUID]) -> list[dict[str, Any]]:
+        """Rows of the table `attempt` of some steps."""
+        async with self._connection() as connection:
+            query = "SELECT * FROM flowtrail.attempt WHERE step_id = ANY(%s)"
+            return await (await connection.execute(query, [list(steps)])).fetchall()
+
     async def payloads(self) -> list[dict[str, Any]]:
         """All rows of the table `payload`, of other namespaces too."""
         async with self._connection() as connection:

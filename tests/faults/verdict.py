@@ -1,0 +1,164 @@
+"""What a fault left: are the rows what the histories say, did each accepted start run once, is any
+attempt missing that somebody saw.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+
+from tests.against_history import contradictions
+from tests.faults.load import PATIENCE, Load
+from tests.faults.site import Site
+from tests.waiting import eventually
+from tracker.core.fold import fold
+from tracker.core.payloads import PayloadPolicy
+from tracker.core.status import HISTORY_AUTHORITY
+from tracker.temporal.executions import list_executions, read_carried
+from tracker.temporal.history import project
+
+SETTLING = 1.0
+"""Seconds."""
+FULL = PayloadPolicy().resolved(has_codec=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the suite's table.
+
+    Attributes:
+        in_flight: Runs open at the blow.
+        lost: Accepted starts that never ran.
+        doubled: Accepted starts that ran more than once.
+        attempts_lost: Attempts that somebody saw and the tables do not tell.
+        attempts_doubled: Attempts that the tables tell twice.
+        details: What is wrong, in words.
+    """
+
+    fault: str
+    in_flight: int
+    accepted: int
+    differences: int
+    lost: int
+    doubled: int
+    attempts_lost: int = 0
+    attempts_doubled: int = 0
+    wrong_results: int = 0
+    details: tuple[str, ...] = ()
+
+
+async def judge(load: Load, fault: str, in_flight: int, *, patience: float = PATIENCE) -> Verdict:
+    """Wait until history's word on every run is in the tables, then hold them against Temporal.
+
+    Args:
+        patience: Seconds for that; what is not there then is a difference.
+    """
+    behind: list[str] = []
+    try:
+        await eventually(lambda: _all_told(load), patience)
+    except AssertionError as failure:
+        behind = [str(failure)]
+    executions = await _executions(load)
+    roots = [info for info in executions if info.type.name == "FaultRun"]
+    starts = Counter([await _our_id(load.site, info) for info in roots])
+    accepted = {start.run_id for start in load.accepted}
+    differences = behind + [d for info in executions for d in await _differences(load.site, info)]
+    attempts_lost, attempts_doubled = await _settled_attempts(load)
+    wrong = await load.wrong_results()
+    return Verdict(
+        fault,
+        in_flight,
+        len(accepted),
+        len(differences),
+        len(accepted - starts.keys()),
+        sum(count > 1 for count in starts.values()),
+        len(attempts_lost),
+        len(attempts_doubled),
+        len(wrong),
+        (*differences, *attempts_lost, *attempts_doubled, *wrong),
+    )
+
+
+async def _all_told(load: Load) -> bool:
+    """Whether the reconciler has read the whole history of each run and child of the load, and
+    what was spilled has come back."""
+    assert not list(load.site.spill_dir.glob("*.spill")), "spilled events have not come back"
+    infos = await _executions(load)
+    known = await load.site.rows(
+        "SELECT run_key, projected_length FROM flowtrail.run WHERE status_version >= %s",
+        HISTORY_AUTHORITY,
+    )
+    lengths = {str(row["run_key"]): row["projected_length"] for row in known}
+    behind = [i.execution for i in infos if lengths.get(i.execution.run_id) != i.history_length]
+    assert not behind, f"{len(behind)} of {len(infos)} runs not projected, {behind[0]} among them"
+    return len(infos) >= len(load.accepted)
+
+
+async def _executions(load: Load) -> list[WorkflowExecutionInfo]:
+    ours = {start.workflow_id for start in load.accepted}
+    found = list_executions(load.site.client, "", seconds=10)
+    return [i async for i in found if i.execution.workflow_id.removesuffix("/child") in ours]
+
+
+async def _our_id(site: Site, info: WorkflowExecutionInfo) -> UUID | None:
+    return (await read_carried(site.client.data_converter, info.memo)).id
+
+
+async def _differences(site: Site, info: WorkflowExecutionInfo) -> list[str]:
+    workflow_id, run_key = info.execution.workflow_id, UUID(info.execution.run_id)
+    handle = site.client.get_workflow_handle(workflow_id, run_id=str(run_key))
+    told = project(
+        (await handle.fetch_history()).events,
+        namespace=site.namespace,
+        workflow_id=workflow_id,
+        run_key=run_key,
+        policy=FULL,
+        projected_at=datetime.now(UTC),
+    )
+    runs = await site.rows("SELECT * FROM flowtrail.run WHERE run_key = %s", run_key)
+    steps = await site.rows("SELECT * FROM flowtrail.step WHERE run_key = %s", run_key)
+    attempts = await site.rows(
+        "SELECT a.* FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
+        " WHERE s.run_key = %s",
+        run_key,
+    )
+    found = contradictions(fold(told), runs, steps, attempts)
+    return [f"{workflow_id}: {one}" for one in found]
+
+
+async def _settled_attempts(load: Load) -> tuple[list[str], list[str]]:
+    """Attempts that are wrong after a recorder that has just recovered had time for its memory."""
+
+    async def none_lost() -> bool:
+        return not (await _attempts(load))[0]
+
+    with suppress(AssertionError):
+        await eventually(none_lost, SETTLING)
+    return await _attempts(load)
+
+
+async def _attempts(load: Load) -> tuple[list[str], list[str]]:
+    """Attempts noted in the ledger that the tables lack or tell otherwise; such that they tell
+    twice."""
+    rows = await load.site.rows(
+        "SELECT s.run_key::text AS run_key, s.type, a.number, a.outcome, a.error_message"
+        " FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
+    )
+    stored = {(row["run_key"], row["type"], row["number"]): row for row in rows}
+    counts = Counter((row["run_key"], row["type"], row["number"]) for row in rows)
+    notes = load.notes()
+    ours = {note.run_key for note in notes}
+    lost: list[str] = []
+    for note in notes:
+        row = stored.get((note.run_key, note.step, note.attempt))
+        if row is None:
+            lost.append(f"attempt {note} is not stored")
+        elif note.outcome == "failed" and row["error_message"] != note.error:
+            lost.append(f"attempt {note} is stored as {row['outcome']}: {row['error_message']}")
+    doubled = [f"attempt {key} is stored twice" for key, n in counts.items() if n > 1]
+    return lost, [told for told in doubled if any(key in told for key in ours)]
