@@ -26,9 +26,6 @@ from tests.faults.worker import SERVES
 from tests.proxy import TcpProxy
 from tracker.client import AsyncTrackerClient
 from tracker.embedded.ports import LOOPBACK, free_port
-from tracker.migrations import ensure_partitions
-from tracker.migrations.upgrade import upgrade
-from tracker.store.database import DatabaseOptions
 from tracker.temporal.start_encoder import StartEncoder
 
 QUEUE = "faults"
@@ -138,15 +135,11 @@ class Site:
 
 @asynccontextmanager
 async def site_on(
-    servers: Servers, folder: Path, *, workers: int = 2, revision: str | None = None
+    servers: Servers, folder: Path, *, workers: int = 2, with_api: bool = True
 ) -> AsyncGenerator[Site]:
-    """A site of its own on shared servers; its processes end with the block.
-
-    Args:
-        revision: Schema and workers are of this earlier one, and there is no API; None: of today.
-    """
+    """A site of its own on shared servers; its processes end with the block."""
     name = f"site_{uuid.uuid4().hex[:12]}"
-    await asyncio.to_thread(_make_database, servers, name, revision)
+    await asyncio.to_thread(servers.postgres.create_database, name, template=TEMPLATE)
     client = await Client.connect(servers.temporal.address, namespace=name.replace("_", "-"))
     await register_namespace(client, client.namespace)
     ports = [servers.postgres.port] * 2 + [servers.temporal.port] * 2
@@ -161,10 +154,8 @@ async def site_on(
             (worker_database, api_database, worker_temporal, api_temporal),
         )  # fmt: skip
         try:
-            if revision is None:
-                await together(program.start() for program in site.programs)
-            else:
-                await together(w.start(FAULTS_REVISIONS=revision) for w in site.workers)
+            started = site.programs if with_api else site.workers
+            await together(program.start() for program in started)
             yield site
         except BaseException:
             site.tell_logs()
@@ -178,16 +169,6 @@ async def together(calls: Iterable[Awaitable[None]]) -> None:
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def _make_database(servers: Servers, name: str, revision: str | None) -> None:
-    if revision is None:
-        servers.postgres.create_database(name, template=TEMPLATE)
-        return
-    servers.postgres.create_database(name)
-    dsn = servers.postgres.dsn(name)
-    upgrade(DatabaseOptions(dsn), to=revision)
-    ensure_partitions(dsn)
 
 
 def _site(
