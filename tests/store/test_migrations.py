@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from tracker.core.merge import RECORDED, Table
 from tracker.errors import ConfigurationError, SchemaMismatch
 from tracker.migrations import HEAD, check, current_revision, migrate
 from tracker.migrations.drift import differences
-from tracker.migrations.upgrade import script_config
+from tracker.migrations.upgrade import script_config, upgrade
 from tracker.models.tables import TrackerRow
 from tracker.store import schema
 from tracker.store.database import DatabaseOptions, dedicated
@@ -64,6 +65,26 @@ def test_from_empty(empty_database: str) -> None:
     assert current_revision(empty_database) == HEAD
     assert tables_in(empty_database, "flowtrail") == TABLES | {"alembic_version"}
     check(empty_database)
+
+
+def test_rows_of_the_first_revision_survive_the_way_to_the_newest(empty_database: str) -> None:
+    assert upgrade(DatabaseOptions(empty_database), to=REVISIONS[0]) == [REVISIONS[0]]
+    run(
+        empty_database,
+        "INSERT INTO flowtrail.watch_cursor VALUES ('default', '2026-01-02T03:04:05Z')",
+        "INSERT INTO flowtrail.run (id, namespace, engine, workflow_type, workflow_id, ordered_at,"
+        " status, status_version, accepted_at)"
+        " VALUES (gen_random_uuid(), 'default', 'temporal', 'Order', 'o-1', now(), 'accepted',"
+        " 0, now())",
+        "INSERT INTO flowtrail.outbox"
+        " (id, namespace, kind, run_id, request, on_conflict, leased_until)"
+        " SELECT id, namespace, 'start', id, '', 'reject', now() FROM flowtrail.run",
+    )
+    assert migrate(empty_database) == list(REVISIONS[1:])
+    assert names(empty_database, "SELECT workflow_id FROM flowtrail.v_runs") == {"o-1"}
+    assert names(empty_database, "SELECT failures FROM flowtrail.outbox") == {0}
+    [cursor] = names(empty_database, "SELECT closed_through FROM flowtrail.reconcile_cursor")
+    assert cursor == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def test_a_second_time_there_is_nothing_to_do(database: str) -> None:
