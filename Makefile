@@ -16,6 +16,9 @@ setup: .venv/.dev ## Make .venv with everything for running, testing and checkin
 run: .venv/.run ## Start Postgres, Temporal, worker and API, run the example (ARGS=--once: then stop)
 	$(BIN)/flowtrail dev $(ARGS)
 
+verify: .venv/.run ## Start everything, run the example, hold the tables against Temporal, stop
+	$(BIN)/flowtrail dev --verify
+
 test: .venv/.dev ## Run the test suite against real servers (ARGS: passed to pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -50,7 +53,7 @@ clean: ## Remove the embedded servers' data, build results and caches
 distclean: clean ## Remove .venv too
 	rm -rf .venv
 
-.PHONY: help setup run test soak check bench migrate requirements clean distclean
+.PHONY: help setup run verify test soak check bench migrate requirements clean distclean
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' $(ARGS)

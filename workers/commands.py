@@ -33,13 +33,17 @@ def dev(
     once: Annotated[
         bool, typer.Option("--once", help="Run the example job, print its answer, stop.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Run the example job, verify all that is on record, stop."),
+    ] = False,
 ) -> None:
     """Start everything on this machine, run the example job, stay up until Ctrl-C."""
     from workers.dev import DevFailed, run_dev
 
     logging.basicConfig(level=logging.WARNING)
     try:
-        asyncio.run(run_dev(once=once))
+        asyncio.run(run_dev(once=once, verify=verify))
     except (DevFailed, TrackerError) as error:
         typer.secho(f"flowtrail dev: {error}", fg="red", err=True)
         raise typer.Exit(1) from error

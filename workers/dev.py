@@ -76,11 +76,14 @@ class Addresses:
         return {**os.environ, **told}
 
 
-async def run_dev(*, once: bool) -> None:
+async def run_dev(*, once: bool, verify: bool = False) -> None:
     """Start everything, run the example job, stay until Ctrl-C or, with `once`, stop.
 
+    Args:
+        verify: Hold all that is on record against Temporal after the job, then stop.
+
     Raises:
-        DevFailed: If something did not come up or the job failed.
+        DevFailed: If something did not come up, the job failed, or the tables are not true.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -99,8 +102,11 @@ async def run_dev(*, once: bool) -> None:
             await _first(job, stopping, *failed)
             if job.done():
                 job.result()
-                _print_addresses(addresses, once=once)
-            if not once and not stop.is_set():
+                if verify:
+                    await _verify(addresses)
+                else:
+                    _print_addresses(addresses, once=once)
+            if not (once or verify) and not stop.is_set():
                 await _first(stopping, *failed)
         finally:
             for task in (job, stopping, *failed):
@@ -234,6 +240,16 @@ async def _run_job(addresses: Addresses) -> None:
             ) from error
         overview = await client.runs_by_ref("campaign/spring")
         print_answer(console, overview, await client.get_run(started.run_id))
+
+
+async def _verify(addresses: Addresses) -> None:
+    """`flowtrail verify` on the whole stack, its output on ours."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tracker.cli", "verify", env=addresses.environment()
+    )
+    code = await process.wait()
+    if code != 0:
+        raise DevFailed(f"flowtrail verify ended with code {code}")
 
 
 async def _ready(client: AsyncTrackerClient) -> None:

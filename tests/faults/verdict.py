@@ -7,24 +7,21 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from uuid import UUID
 
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
-from tests.against_history import contradictions
 from tests.faults.load import PATIENCE, Load
 from tests.faults.site import Site
 from tests.waiting import eventually
-from tracker.core.fold import fold
-from tracker.core.payloads import PayloadPolicy
 from tracker.core.status import HISTORY_AUTHORITY
+from tracker.store.database import Database, DatabaseOptions
+from tracker.store.recorded_runs import RunChoice
 from tracker.temporal.executions import list_executions, read_carried
-from tracker.temporal.history import project
+from tracker.temporal.verify import Verification
 
 SETTLING = 1.0
 """Seconds."""
-FULL = PayloadPolicy().resolved(has_codec=False)
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ async def judge(load: Load, fault: str, in_flight: int, *, patience: float = PAT
     roots = [info for info in executions if info.type.name == "FaultRun"]
     starts = Counter([await _our_id(load.site, info) for info in roots])
     accepted = {start.run_id for start in load.accepted}
-    differences = behind + [d for info in executions for d in await _differences(load.site, info)]
+    differences = behind + await _differences(load.site, {one.workflow_id for one in load.accepted})
     attempts_lost, attempts_doubled = await _settled_attempts(load)
     wrong = await load.wrong_results()
     return Verdict(
@@ -109,26 +106,17 @@ async def _our_id(site: Site, info: WorkflowExecutionInfo) -> UUID | None:
     return (await read_carried(site.client.data_converter, info.memo)).id
 
 
-async def _differences(site: Site, info: WorkflowExecutionInfo) -> list[str]:
-    workflow_id, run_key = info.execution.workflow_id, UUID(info.execution.run_id)
-    handle = site.client.get_workflow_handle(workflow_id, run_id=str(run_key))
-    told = project(
-        (await handle.fetch_history()).events,
-        namespace=site.namespace,
-        workflow_id=workflow_id,
-        run_key=run_key,
-        policy=FULL,
-        projected_at=datetime.now(UTC),
-    )
-    runs = await site.rows("SELECT * FROM flowtrail.run WHERE run_key = %s", run_key)
-    steps = await site.rows("SELECT * FROM flowtrail.step WHERE run_key = %s", run_key)
-    attempts = await site.rows(
-        "SELECT a.* FROM flowtrail.attempt a JOIN flowtrail.step s ON s.id = a.step_id"
-        " WHERE s.run_key = %s",
-        run_key,
-    )
-    found = contradictions(fold(told), runs, steps, attempts)
-    return [f"{workflow_id}: {one}" for one in found]
+async def _differences(site: Site, ours: set[str]) -> list[str]:
+    """What `verify` finds of these workflow ids; other faults had the site before."""
+    async with Database(DatabaseOptions(site.dsn), max_connections=2) as database:
+        choice = RunChoice(site.namespace)
+        report = await Verification(site.client, database, choice, settling=(SETTLING,)).run()
+    return [
+        f"{run.workflow_id}: {one}"
+        for run in report.found
+        for one in run.differences
+        if run.workflow_id.removesuffix("/child") in ours
+    ]
 
 
 async def _settled_attempts(load: Load) -> tuple[list[str], list[str]]:

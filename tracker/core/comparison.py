@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from tracker.core.fold import Batch
+from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Rule, Table
 from tracker.core.status import CLOSED_RUN_STATUSES, CLOSED_STEP_STATUSES, StepKind
 
@@ -66,20 +67,30 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "body": "jsonb keeps neither spacing nor the order of keys; the digest stands for it",
         "data": "the digest stands for it",
         "stored_at": "ours",
+        "treatment": "the policy of whoever stored it; its digest is that of history all the same",
     },
 }
 """Table → column → why `verify` does not compare it."""
 
-PAYLOAD_FIELDS = ("digest", "size", "treatment")
+PAYLOAD_FIELDS = ("digest", "size")
 """Compared of each stored value that history names, beside its id, which its digest is part of."""
+
+ERASED = frozenset(
+    {"input_id", "output_id", "metadata", "detail", "error_type", "error_message", "error_stack"}
+)
+"""Columns that an erasure empties, for good."""
 
 _NOT_LATER = frozenset(
     {("step", "scheduled_at"), ("step", "started_at"), ("attempt", "started_at")}
 )
 """History states these as "at the latest then": of attempts it keeps the last."""
 
-_LIVE_ONLY_STEP = "rejected:"
-"""Start of the key of a rejected update, which leaves no history event."""
+_NOT_EARLIER = frozenset({("step", "last_started_at")})
+"""A worker learns of a child's start with the next workflow task, and dates it so."""
+
+_MAY_BE_LIVE_ONLY = frozenset({StepKind.LOCAL_ACTIVITY, StepKind.UPDATE})
+"""A rejected update leaves no history event; neither does what a worker did in a workflow task that
+never completed."""
 
 
 def compared(table: Table) -> tuple[str, ...]:
@@ -93,13 +104,15 @@ class Difference:
     """One field in which a stored row and history disagree.
 
     Attributes:
-        table: `run`, `step`, `attempt` or `payload`.
-        row: What people call the row: step kind and name, attempt number, role of a value.
+        table: `run`, `run_ref`, `step`, `attempt` or `payload`.
+        key: Id of the row.
+        row: What people call it: step kind and name, attempt number, role of a value.
         column: Its name, or `*`: one of both does not have the row.
         stored, history: The two values; None also where a side has none.
     """
 
     table: str
+    key: UUID
     row: str
     column: str
     stored: Any
@@ -111,8 +124,9 @@ class StoredRun:
     """The rows of one run as the tables have them.
 
     Attributes:
-        payloads: By id; those that the rows point to.
-        without_values: Values were purged or erased: none is missed.
+        refs: Primary and further ones.
+        payloads: By id; those that the rows point to, at least.
+        missed: Ids of values that are not there and were not purged.
     """
 
     run: Mapping[str, Any]
@@ -123,7 +137,13 @@ class StoredRun:
     payloads: Mapping[UUID, Mapping[str, Any]] = field(
         default_factory=dict[UUID, Mapping[str, Any]]
     )
-    without_values: bool = False
+    refs: frozenset[Ref] = frozenset()
+    missed: frozenset[UUID] = frozenset()
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its values and texts were erased."""
+        return self.run.get("erased_at") is not None
 
 
 def compare(stored: StoredRun, history: Batch) -> list[Difference]:
@@ -141,12 +161,23 @@ def compare(stored: StoredRun, history: Batch) -> list[Difference]:
     found = list(_fields(RUN, "run", stored.run, expected, decided=is_closed))
     if not is_closed and stored.run["status"] in CLOSED_RUN_STATUSES:
         status, still = str(stored.run["status"]), str(expected["status"])
-        found.append(Difference("run", "run", "status", status, still))
+        found.append(Difference("run", stored.run["id"], "run", "status", status, still))
+    found += _refs(stored, history)
     found += _steps(stored, history, is_closed)
     found += _attempts(stored, history)
-    if not stored.without_values:
-        found += _payloads(stored, history, is_closed)
+    found += _payloads(stored, history, is_closed)
+    if stored.is_erased:
+        return [one for one in found if one.column not in ERASED]
     return found
+
+
+def _refs(stored: StoredRun, history: Batch) -> Iterator[Difference]:
+    run = stored.run
+    told = {ref for _, ref in history.refs}
+    if run["ref_type"] is not None:
+        told.add(Ref(run["ref_type"], run["ref_id"]))
+    for ref in sorted(told - stored.refs, key=str):
+        yield Difference("run_ref", run["id"], "run", "*", None, str(ref))
 
 
 def _steps(stored: StoredRun, history: Batch, is_closed: bool) -> Iterator[Difference]:
@@ -156,12 +187,12 @@ def _steps(stored: StoredRun, history: Batch, is_closed: bool) -> Iterator[Diffe
         if row is not None:
             yield from _fields(STEP, _step_name(row), row, expected, decided=decided)
         elif is_closed or (decided and expected["kind"] in _TOLD_LIVE):
-            yield Difference("step", _step_name(expected), "*", None, str(expected["status"]))
+            yield Difference("step", key, _step_name(expected), "*", None, str(expected["status"]))
     if not is_closed:
         return
     for key, row in stored.steps.items():
-        if key not in history.steps and not str(row["step_key"]).startswith(_LIVE_ONLY_STEP):
-            yield Difference("step", _step_name(row), "*", str(row["status"]), None)
+        if key not in history.steps and row["kind"] not in _MAY_BE_LIVE_ONLY:
+            yield Difference("step", key, _step_name(row), "*", str(row["status"]), None)
 
 
 _TOLD_LIVE = frozenset({StepKind.ACTIVITY, StepKind.LOCAL_ACTIVITY})
@@ -176,7 +207,7 @@ def _attempts(stored: StoredRun, history: Batch) -> Iterator[Difference]:
         name = f"{_step_name(step)} #{expected['number']}"
         row = stored.attempts.get(key)
         if row is None:
-            yield Difference("attempt", name, "*", None, str(expected["outcome"]))
+            yield Difference("attempt", key, name, "*", None, str(expected["outcome"]))
         else:
             yield from _fields(ATTEMPT, name, row, expected, decided=True)
 
@@ -184,19 +215,19 @@ def _attempts(stored: StoredRun, history: Batch) -> Iterator[Difference]:
 def _payloads(stored: StoredRun, history: Batch, is_closed: bool) -> Iterator[Difference]:
     for name, column, owner in _owners(stored):
         key = owner.get(column)
-        expected = history.payloads.get(key) if key is not None else None
-        if expected is None:
+        expected = None if key is None else history.payloads.get(key)
+        if key is None or expected is None:
             continue  # A foreign id is a difference of the owner's column.
-        row = stored.payloads.get(key) if key is not None else None
+        row = stored.payloads.get(key)
         where = f"{name} {column.removesuffix('_id')}"
         if row is None:
-            if is_closed:
-                yield Difference("payload", where, "*", None, str(expected.treatment))
+            if is_closed and key in stored.missed:
+                yield Difference("payload", key, where, "*", None, expected.digest.hex())
             continue
         for part in PAYLOAD_FIELDS:
             one, other = _plain(row[part]), _plain(getattr(expected, part))
             if one != other:
-                yield Difference("payload", where, part, one, other)
+                yield Difference("payload", key, where, part, one, other)
 
 
 def _owners(stored: StoredRun) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -218,7 +249,9 @@ def _fields(
             continue
         if (table.name, column) in _NOT_LATER and one is not None and one < other:
             continue
-        yield Difference(table.name, name, column, one, other)
+        if (table.name, column) in _NOT_EARLIER and one is not None and one > other:
+            continue
+        yield Difference(table.name, expected["id"], name, column, one, other)
 
 
 def _stated(table: Table, row: Mapping[str, Any], expected: Row, *, decided: bool) -> Iterator[str]:

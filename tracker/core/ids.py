@@ -11,7 +11,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
 
@@ -113,6 +113,11 @@ def payload_id(owner: UUID, role: str, digest: bytes, moment: datetime) -> UUID:
     entropy = _entropy("payload", str(owner), role, digest.hex())
     hour = moment.replace(minute=0, second=0, microsecond=0)
     return _v7(micros(hour) // 1000, entropy)
+
+
+def moment_of(id_: UUID) -> datetime:
+    """The time that a UUIDv7-shaped id carries."""
+    return datetime.fromtimestamp((id_.int >> 80) / 1000, UTC)
 
 
 def activity_key(activity_id: str, scheduled_at: datetime) -> str:
