@@ -49,9 +49,9 @@ def verify(
     ] = None,
     ref: Annotated[str | None, typer.Option(help="Only runs of this ref_type/ref_id.")] = None,
     sample: Annotated[
-        float,
+        float | None,
         typer.Option(parser=share, metavar="PART", help="Only a part of the runs, as 5%."),
-    ] = 1.0,
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Correct what differs.")] = False,
     rules: Annotated[
         Path | None, typer.Option(help=f"File with [[refs]] tables; default: {RULES_FILE}, if any.")
@@ -70,7 +70,7 @@ def verify(
         "since": since or EARLIEST,
         "workflow_types": tuple(types or ()),
         "ref": None if ref is None else Ref.parse(ref),
-        "share": sample,
+        "share": 1.0 if sample is None else sample,
         "seed": secrets.randbits(31),
     }
     report = asyncio.run(_verify(chosen, known, repair=repair))

@@ -144,7 +144,7 @@ class Verification:
         choice: Which runs; its `since` is moved up to what the namespace's retention leaves.
         selection: Which workflow types are tracked; others are not missed.
         repair: Correct what differs.
-        settling: Seconds before each further look at what seemed to differ.
+        settling: Seconds before each further look at what seemed to differ; None: `SETTLING`.
         on_progress: Called with the number of runs compared so far.
 
     Raises:
@@ -161,7 +161,7 @@ class Verification:
         ref_rules: RefRules | None = None,
         selection: Selection | None = None,
         repair: bool = False,
-        settling: Sequence[float] = SETTLING,
+        settling: Sequence[float] | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.report = VerifyReport()
@@ -171,7 +171,7 @@ class Verification:
         self._projector = Projector(client, database, policy=policy, ref_rules=ref_rules)
         self._selection = selection or Selection()
         self._repair = repair
-        self._settling = settling
+        self._settling = SETTLING if settling is None else settling
         self._on_progress = on_progress
         self._suspects: list[_Suspect] = []
 

@@ -51,7 +51,7 @@ SELECT count(*) AS runs FROM (
           SELECT run_id FROM {schema}.run_ref
           WHERE namespace = %(namespace)s AND ref_type = %(ref_type)s AND ref_id = %(ref_id)s))
       AND (hashtextextended(r.id::text, %(seed)s) & 65535) < %(share)s * 65536
-    LIMIT %(limit)s) some
+    LIMIT %(limit)s) AS counted
 
 -- name: runs
 SELECT * FROM {schema}.run WHERE id = ANY(%(ids)s)
