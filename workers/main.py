@@ -33,7 +33,7 @@ from tracker.recorder.options import RecorderOptions, default_spill_dir
 from tracker.store.database import Database
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
-from tracker.temporal.reconciler import Reconciler
+from tracker.temporal.reconcile import Reconciler
 from tracker.temporal.ref_rules import history_rules, load_rules
 from tracker.temporal.starter import TemporalStarter
 from workers.settings import WorkerSettings

@@ -24,7 +24,7 @@ from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.store import keys
 from tracker.store.database import Database, DatabaseOptions
 from tracker.temporal.plugin import TrackerPlugin
-from tracker.temporal.reconciler import Reconciler
+from tracker.temporal.reconcile import Reconciler
 
 QUEUE = "checkout"
 

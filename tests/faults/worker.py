@@ -29,7 +29,7 @@ from tracker.store import schema
 from tracker.store.database import Database
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
-from tracker.temporal.reconciler import Reconciler, ReconcilerOptions
+from tracker.temporal.reconcile import Reconciler, ReconcilerOptions
 from tracker.temporal.starter import TemporalStarter
 from workers.settings import WorkerSettings
 

@@ -20,7 +20,7 @@ from tracker.core.events import TrackerEvent
 from tracker.errors import FatalError
 from tracker.recorder.counters import RecorderCounters
 from tracker.recorder.options import RecorderOptions
-from tracker.recorder.spill import Spill, SpillFull, SpillReader
+from tracker.recorder.spill import RecordTooLarge, Spill, SpillFull, SpillReader
 from tracker.store.batch_writer import BatchRefused, Unavailable, Writer, encode_events
 
 logger = logging.getLogger(__name__)
@@ -283,6 +283,11 @@ class Recorder:
             for event in events:
                 self._spill_batch([event])
         except SpillFull as error:
+            if isinstance(error, RecordTooLarge) and len(events) > 1:
+                middle = len(events) // 2
+                self._spill_batch(events[:middle])
+                self._spill_batch(events[middle:])
+                return
             self.counters.dropped += len(events)
             lost = self.counters.dropped
             self._warn_once("full", "tracker events are lost, %d so far: %s", lost, error)

@@ -28,6 +28,10 @@ class SpillFull(Exception):
     """The spill file has reached its limit, or its disk is full."""
 
 
+class RecordTooLarge(SpillFull):
+    """One record is larger than a reader would believe."""
+
+
 class Spill:
     """The spill file of this recorder and the adoption of abandoned ones.
 
@@ -48,9 +52,12 @@ class Spill:
         """Keep a record.
 
         Raises:
+            RecordTooLarge: A smaller one may fit.
             SpillFull: If it does not fit, or the disk refuses it.
         """
-        if self.size + _HEAD.size + len(record) > self._limit or len(record) > _RECORD_MAX:
+        if len(record) > _RECORD_MAX:
+            raise RecordTooLarge(f"a record of {len(record)} bytes is too large to spill")
+        if self.size + _HEAD.size + len(record) > self._limit:
             raise SpillFull(f"spill limit of {self._limit} bytes reached")
         try:
             if self._own is None:

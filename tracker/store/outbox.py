@@ -51,6 +51,7 @@ class LeasedStart:
         request: Encoded `StartWorkflowExecutionRequest`.
         tries: Which try this is, from 1.
         cancel_requested: It must not start any more; if it did, it is to be canceled.
+        is_new: Its holder accepted it in this very moment, so nobody can have tried it.
     """
 
     id: UUID
@@ -60,6 +61,7 @@ class LeasedStart:
     created_at: datetime
     tries: int
     cancel_requested: bool = False
+    is_new: bool = False
 
     kind: ClassVar[Literal["start"]] = "start"
 

@@ -14,6 +14,7 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
     ListWorkflowExecutionsRequest,
 )
 from temporalio.client import Client
@@ -100,19 +101,26 @@ async def describe(
     Raises:
         RPCError: Any other answer.
     """
+    answer = await describe_fully(client, workflow_id, run_id, seconds=seconds)
+    return None if answer is None else await _execution(client, answer.workflow_execution_info)
+
+
+async def describe_fully(
+    client: Client, workflow_id: str, run_id: str = "", *, seconds: float
+) -> DescribeWorkflowExecutionResponse | None:
+    """As `describe`, with everything that Temporal says, such as what is pending."""
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace,
         execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
     )
     try:
-        answer = await client.workflow_service.describe_workflow_execution(
+        return await client.workflow_service.describe_workflow_execution(
             request, retry=False, timeout=timedelta(seconds=seconds)
         )
     except RPCError as error:
         if is_unknown_run(error):
             return None
         raise
-    return await _execution(client, answer.workflow_execution_info)
 
 
 async def list_executions(

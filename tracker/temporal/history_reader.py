@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -68,11 +68,12 @@ class HistoryReader:
         self._seconds = seconds
 
     async def read(
-        self, workflow_id: str, run_key: UUID, *, erased: bool = False
+        self, workflow_id: str, run_key: UUID, *, projected_at: datetime, erased: bool = False
     ) -> ReadHistory | None:
         """Fetch and project a run's history.
 
         Args:
+            projected_at: By the database's clock, for no process's own enters a row.
             erased: Its values and texts must not come back.
 
         Returns:
@@ -85,7 +86,7 @@ class HistoryReader:
         if not history:
             return None
         policy = NOTHING if erased else self.policy
-        events = await self.project(history, workflow_id, run_key, policy)
+        events = await self.project(history, workflow_id, run_key, projected_at, policy)
         return ReadHistory(history[-1].event_id, events)
 
     async def project(
@@ -93,6 +94,7 @@ class HistoryReader:
         history: Sequence[HistoryEvent],
         workflow_id: str,
         run_key: UUID,
+        projected_at: datetime,
         policy: PayloadPolicy | None = None,
     ) -> list[TrackerEvent]:
         """Project a history that is at hand, from its first event on."""
@@ -119,7 +121,7 @@ class HistoryReader:
                 workflow_id=workflow_id,
                 run_key=run_key,
                 policy=policy,
-                projected_at=datetime.now(UTC),
+                projected_at=projected_at,
                 clear=clear,
                 ref_rules=self._ref_rules,
             )

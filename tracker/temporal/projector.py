@@ -21,7 +21,7 @@ from tracker.core.status import CLOSED_RUN_STATUSES
 from tracker.errors import Conflict, NotFound, TransientError
 from tracker.store.batch_writer import Unavailable, Writer, encode_events
 from tracker.store.database import Database
-from tracker.store.reconcile import known_runs
+from tracker.store.reconcile import database_now, known_runs
 from tracker.store.run_detail import get_run
 from tracker.temporal.history import RefRules
 from tracker.temporal.history_reader import HistoryReader
@@ -85,7 +85,8 @@ class Projector:
         known = await known_runs(self._database, self._client.namespace, [run_key])
         run = known.get(run_key)
         erased = run is not None and run.erased
-        history = await self.reader.read(workflow_id, run_key, erased=erased)
+        now = await database_now(self._database)
+        history = await self.reader.read(workflow_id, run_key, projected_at=now, erased=erased)
         if history is None:
             return None
         events = history.events if run is None else under_id(history.events, run.id)

@@ -161,6 +161,7 @@ class StartService:
             on_conflict=encoded.on_conflict,
             created_at=accepted.run["accepted_at"],
             tries=1,
+            is_new=True,
         )
         try:
             tried = await try_start(self._database, self._starter, leased)

@@ -2,7 +2,8 @@
 sent by `signal_sender`.
 
 Every try sends the same request id, which gives the same run, but no longer once a newer run has
-the workflow id; so a try that is not the first looks for its run before it starts one.
+the workflow id; so only who has just accepted a start may do without looking for its run first. The
+first try on record need not be the first: tables may come from a backup.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class TemporalStarter:
         return timedelta(seconds=self._seconds)
 
     async def _start(self, request: StartWorkflowExecutionRequest, start: LeasedStart) -> Outcome:
-        if start.tries > 1 and not _may_be_repeated(request):
+        if not (start.is_new or _may_be_repeated(request)):
             found = await self._find(request, start)
             if found is not None:
                 return found

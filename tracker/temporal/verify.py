@@ -237,7 +237,10 @@ class Verification:
         async def read(head: RunHead) -> _Read:
             async with room:
                 history = await self._projector.reader.read(
-                    head.workflow_id, head.run_key, erased=head.erased
+                    head.workflow_id,
+                    head.run_key,
+                    projected_at=self._choice.until,
+                    erased=head.erased,
                 )
             return _Read(head, history)
 

@@ -16,7 +16,7 @@ from tracker.core.ids import Ref
 from tracker.store.database import Database, DatabaseOptions
 from tracker.store.recorded_runs import RunChoice
 from tracker.temporal.projector import Projector
-from tracker.temporal.reconciler import Reconciler, ReconcilerOptions
+from tracker.temporal.reconcile import Reconciler, ReconcilerOptions
 from tracker.temporal.refs import tracked_ref
 from tracker.temporal.verify import Verification, VerifyReport
 

@@ -1,0 +1,100 @@
+"""What only queues and workers know of an open run: whether anybody polls, and which messages its
+code takes. Asked sparingly, answers kept for a while."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+
+from tracker.core.waiting import Pending
+
+logger = logging.getLogger(__name__)
+
+WORKFLOWS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+KEPT = 10.0
+"""Seconds that an answer about a queue is good for."""
+QUEUES_MAX = 1000
+ANSWERS_MAX = 5000
+QUESTION = timedelta(seconds=2)
+"""What a worker gets to answer."""
+_METADATA = "__temporal_workflow_metadata"
+
+Names = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+class Pollers:
+    """Asks for one namespace."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._served: dict[tuple[str, int], tuple[float, bool]] = {}
+        self._names: dict[UUID, tuple[int, Names]] = {}
+
+    async def is_served(self, task_queue: str, kind: TaskQueueType.ValueType) -> bool:
+        """Whether a worker polled the queue within the last minutes, as Temporal remembers.
+
+        Raises:
+            RPCError: As Temporal answers.
+        """
+        key = (task_queue, int(kind))
+        asked_at, served = self._served.get(key, (-KEPT, False))
+        if time.monotonic() - asked_at < KEPT:
+            return served
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=task_queue),
+            task_queue_type=kind,
+        )
+        answer = await self._client.workflow_service.describe_task_queue(
+            request, retry=False, timeout=timedelta(seconds=5)
+        )
+        if len(self._served) >= QUEUES_MAX:
+            self._served.clear()
+        self._served[key] = (time.monotonic(), bool(answer.pollers))
+        return bool(answer.pollers)
+
+    async def completed(self, pending: Pending) -> Pending:
+        """With what queues know: only of what waits to be picked up."""
+        task, activities = pending.task, list(pending.activities)
+        if task is not None and not task.is_started:
+            served = await self.is_served(task.task_queue, WORKFLOWS)
+            task = replace(task, served=served)
+        for n, activity in enumerate(activities):
+            if activity.task_queue and not activity.is_started and activity.next_at is None:
+                served = await self.is_served(activity.task_queue, ACTIVITIES)
+                activities[n] = replace(activity, served=served)
+        return replace(pending, task=task, activities=activities)
+
+    def known_names(self, run_key: UUID, length: int) -> Names | None:
+        """Signals and updates that a run takes, if its worker told at this history length."""
+        told_at, names = self._names.get(run_key, (-1, ((), ())))
+        return names if told_at == length else None
+
+    async def ask_names(self, workflow_id: str, run_key: UUID, length: int) -> Names | None:
+        """Ask the worker of a run; None if it does not answer. That is remembered as well."""
+        handle = self._client.get_workflow_handle(workflow_id, run_id=str(run_key))
+        names: Names = ((), ())
+        try:
+            told = await handle.query(_METADATA, result_type=WorkflowMetadata, rpc_timeout=QUESTION)
+        except Exception:  # Old SDKs, no worker, broken code: nothing that concerns the tables.
+            logger.debug("no answer from the worker of run %s", run_key, exc_info=True)
+            return None
+        definition = told.definition
+        names = (
+            tuple(one.name for one in definition.signal_definitions if one.name),
+            tuple(one.name for one in definition.update_definitions if one.name),
+        )
+        if len(self._names) >= ANSWERS_MAX:
+            self._names.clear()
+        self._names[run_key] = (length, names)
+        return names
