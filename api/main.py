@@ -21,7 +21,7 @@ from api.deps import Services
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
-from api.routes import control, health, refs, runs, workflow_types, workflows
+from api.routes import control, health, refs, runs, stats, workflow_types, workflows
 from api.settings import ApiSettings
 from api.upkeep import keep_partitions
 from tracker import __version__
@@ -70,7 +70,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.metrics = metrics
     app.state.stopping = asyncio.Event()
     errors.register(app)
-    for module in (runs, control, refs, workflows, workflow_types, health):
+    for module in (runs, control, refs, workflows, workflow_types, stats, health):
         app.include_router(module.router)
     _surround(app, settings, metrics)
     return app

@@ -4,7 +4,6 @@ balancers and orchestrators have none."""
 from __future__ import annotations
 
 import asyncio
-from math import nan
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -21,7 +20,7 @@ from tracker.errors import (
 )
 from tracker.models.wire import Health
 from tracker.store.schema import check_schema
-from tracker.store.sizes import outbox_dead, outbox_size
+from tracker.store.stats import read_stats
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -67,16 +66,14 @@ async def ready(services: PublicServices) -> Any:
     responses={200: {"content": {"text/plain": {}}}} | declared(NotAuthenticated, NotAllowed),
 )
 async def metrics(access: Reading) -> Response:
-    """In Prometheus' text format. Without the database, all but the outbox."""
+    """In Prometheus' text format. Without the database, the state of the tables is NaN."""
     services = access.services
     try:
         async with asyncio.timeout(SCRAPE_WITHIN):
-            size = float(await outbox_size(services.database, services.namespace))
-            dead = float(await outbox_dead(services.database, services.namespace))
+            stats = await read_stats(services.database, services.namespace)
     except (TrackerError, TimeoutError):
-        size = dead = nan
-    services.metrics.outbox.set(size)
-    services.metrics.outbox_dead.set(dead)
+        stats = None
+    services.metrics.show(stats)
     return Response(
         services.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

@@ -34,6 +34,7 @@ RULES: dict[str, str | None] = {
     "runs_by_ref": "read",
     "list_workflows": "read",
     "workflow_types": "read",
+    "stats": "read",
     "metrics": "read",
     "start_workflow": "start",
     "query": "read",

@@ -189,3 +189,12 @@ async def test_a_wrong_key_opens_nothing_but_readiness(api_url: str) -> None:
         with pytest.raises(errors.NotAuthenticated):
             await client.list_runs()
         assert (await client.ready()).database == "ok"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_stats_tell_how_far_the_tables_are(served: Served) -> None:
+    run = await served.start(Purchase("abc"))
+    await served("result", run.run_id, timeout=30)
+    stats = await served("stats")
+    assert sum(stats.runs.values()) >= 1
+    assert (stats.outbox.size, stats.outbox.dead, stats.unverifiable) == (0, 0, 0)

@@ -118,6 +118,20 @@ async def test_an_outage_is_bridged_by_the_spill_file(database: str, tmp_path: P
         assert os.listdir(tmp_path) == []
 
 
+async def test_a_batch_that_is_too_large_for_one_record_is_spilled_in_parts(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.recorder.spill._RECORD_MAX", 3_000)
+    async with TcpProxy(_port(database)) as proxy:
+        proxy.reset()
+        async with recording(options(proxy.redirect(database), tmp_path)) as recorder:
+            for _ in range(20):
+                recorder.record(ARun().started())
+        assert (recorder.counters.spilled, recorder.counters.dropped) == (20, 0)
+    async with recording(options(database, tmp_path)):
+        await eventually(has_runs(database, 20))
+
+
 async def test_what_is_spilled_at_the_stop_is_adopted_by_the_next(
     database: str, tmp_path: Path
 ) -> None:

@@ -14,13 +14,14 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from tests.starts import QUEUE, accepted, count, encoded, request, run_row
+from tests.starts import QUEUE, a_leased_start, accepted, count, encoded, request, rows, run_row
 from tests.temporal.starting import a_lease, a_service, begun_elsewhere
 from tests.waiting import eventually
 from tracker.outbox import Refused, Retry, Started
 from tracker.outbox.starting import try_start
 from tracker.store.database import Database
 from tracker.store.outbox import LeasedStart
+from tracker.temporal.executions import list_executions
 from tracker.temporal.search_attributes import RefSearchAttributes
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartOutcome, StartService
@@ -260,3 +261,38 @@ async def test_search_attributes_that_were_removed_do_not_cost_the_start(
     service = StartService(store, StartEncoder(temporal_client.namespace), starter)
     result = await service.start(request(ref_type="order", ref_id="o-1"))
     assert result.outcome is StartOutcome.CREATED
+
+
+async def test_a_start_that_comes_from_a_backup_is_looked_for_on_its_first_try(
+    store: Database, temporal_client: Client
+) -> None:
+    """Its workflow id was used again since, so Temporal has forgotten its request id."""
+    starter = TemporalStarter(temporal_client)
+    first = encoded(temporal_client.namespace, workflow_id="mine")
+    second = encoded(temporal_client.namespace, workflow_id="mine")
+    started: list[Any] = []
+    for start in (first, second):
+        await accepted(store, start)
+        started.append(await starter.start(await a_leased_start(store, start.namespace)))
+        await rows(store, "DELETE FROM {schema}.outbox RETURNING 1")
+        await temporal_client.get_workflow_handle("mine").terminate()
+    entry = LeasedStart(
+        id=first.id,
+        namespace=first.namespace,
+        request=first.request,
+        on_conflict="reject",
+        created_at=datetime.now(UTC),
+        tries=1,
+    )
+
+    async def seen() -> int:
+        return len([info async for info in list_executions(temporal_client, "", seconds=5)])
+
+    async def both_visible() -> bool:
+        return await seen() == 2
+
+    await eventually(both_visible)
+    outcome = await starter.start(entry)
+    assert isinstance(outcome, Started)
+    assert outcome.run_key == started[0].run_key
+    assert await seen() == 2

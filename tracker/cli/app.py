@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tracker import __version__
-from tracker.cli import beside, keys, outbox, refs, repair, runs, setup, verify
+from tracker.cli import beside, keys, outbox, refs, repair, runs, setup, stats, verify
 from tracker.cli.exits import EXIT_CODES_HELP, ReportingGroup
 
 
@@ -27,6 +27,7 @@ def build_app() -> typer.Typer:
     beside.register(app)
     setup.register(app)
     repair.register(app)
+    stats.register(app)
     verify.register(app)
     app.add_typer(runs.commands, name="runs")
     app.add_typer(refs.commands, name="refs")

@@ -54,6 +54,8 @@ def write_run(run: RunDetail) -> None:
             ("accepted", run.accepted_at),
             ("started", run.started_at),
             ("finished", run.finished_at),
+            ("paused", run.paused_at),
+            *(("waits for", _entry_text(entry)) for entry in run.waiting_on or ()),
             ("took", took(run.started_at, run.finished_at)),
             ("continued to", run.continued_to),
             ("duplicate of", run.duplicate_of),
@@ -78,6 +80,11 @@ def _waiting(entry: OutboxEntryRead) -> str:
     state = "waits" if entry.dead_at is None else "is dead"
     why = "" if entry.last_error is None else f": {entry.last_error}"
     return f"{entry.kind} {entry.id} {state} after {entry.tries} tries{why}"
+
+
+def _entry_text(entry: dict[str, Any]) -> str:
+    facts = ", ".join(f"{name} {value}" for name, value in entry.items() if name != "kind")
+    return f"{entry['kind']} ({facts})" if facts else str(entry["kind"])
 
 
 def _rows(steps: list[StepRead]) -> Iterator[tuple[Any, ...]]:

@@ -25,6 +25,7 @@ from tracker.client.options import (
 )
 from tracker.client.retrying import retrying_options
 from tracker.client.waiting import Flow, Pause, output_of
+from tracker.models.stats import Stats
 from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
@@ -125,6 +126,10 @@ class AsyncTrackerClient:
     async def workflow_types(self) -> list[WorkflowTypeRead]:
         """The workflow types that workers announced or that were seen in runs."""
         return await self._send(calls.workflow_types())
+
+    async def stats(self) -> Stats:
+        """How far the tables are behind Temporal, and what waits."""
+        return await self._send(calls.stats())
 
     @overload
     async def result(

@@ -29,6 +29,7 @@ from tracker.client.options import (
     seconds,
 )
 from tracker.errors import InvalidRequest
+from tracker.models.stats import Stats
 from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
@@ -200,6 +201,11 @@ def workflow_types() -> Call[list[WorkflowTypeRead]]:
         lambda body: WorkflowTypes.model_validate_json(body).workflow_types,
         repeatable=True,
     )
+
+
+def stats() -> Call[Stats]:
+    """`GET /v1/stats`."""
+    return Call("GET", "/v1/stats", Stats.model_validate_json, repeatable=True)
 
 
 def ready() -> Call[Health]:

@@ -23,6 +23,7 @@ from tracker.client.options import (
 )
 from tracker.client.retrying import retrying_options
 from tracker.client.waiting import Flow, Pause, output_of
+from tracker.models.stats import Stats
 from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
@@ -142,6 +143,10 @@ class TrackerClient:
     def workflow_types(self) -> list[WorkflowTypeRead]:
         """The workflow types that workers announced or that were seen in runs."""
         return self._send(calls.workflow_types())
+
+    def stats(self) -> Stats:
+        """How far the tables are behind Temporal, and what waits."""
+        return self._send(calls.stats())
 
     @overload
     def result(self, run_id: RunId, *, as_type: type[T], **options: Unpack[ResultOptions]) -> T: ...

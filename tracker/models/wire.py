@@ -275,6 +275,19 @@ class RunDetail(RunRead):
         description="What is accepted and not confirmed by Temporal: its start, signals; 100 at "
         "most.",
     )
+    paused_at: datetime | None = None
+    waiting_on: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="What an open run waits for, as the reconciler last saw it; the kinds are in "
+        "docs/consistency.md.",
+        examples=[[{"kind": "timer", "step": "grace", "until": "2026-03-01T12:00:00+00:00"}]],
+    )
+    waiting_on_at: datetime | None = Field(default=None, description="When it saw that first.")
+    unverifiable_at: datetime | None = Field(
+        default=None, description="When its history was found gone before it confirmed the close."
+    )
+    erased_at: datetime | None = Field(default=None, description="Values and texts were erased.")
+    payloads_purged_at: datetime | None = Field(default=None, description="Values were purged.")
 
 
 class RefRead(Answer):

@@ -336,7 +336,7 @@ def _canceled(run_id: UUID) -> dict[str, Any]:
 
 def _leased(row: Row) -> LeasedStart | LeasedSignal:
     kind = LeasedStart if row["kind"] == "start" else LeasedSignal
-    return kind(**{name: row[name] for name in kind.__slots__})
+    return kind(**{name: row[name] for name in kind.__slots__ if name in row})
 
 
 def _no_earlier_than_started(run_key: UUID) -> datetime | None:

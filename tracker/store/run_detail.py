@@ -44,6 +44,8 @@ REFS_MAX = 1000
 OUTBOX_MAX = 100
 
 _SQL = queries.load("runs")
+_DETAILS = ("unverifiable_at", "erased_at", "payloads_purged_at")
+_WAITING = ("paused_at", "waiting_on", "waiting_on_at")
 
 
 async def get_run(database: Database, namespace: str, run_id: UUID) -> RunRead:
@@ -88,6 +90,8 @@ async def run_detail(database: Database, namespace: str, run_id: UUID) -> RunDet
         steps_truncated=len(steps) > STEPS_MAX,
         attempts_truncated=any(step.attempts_truncated for step in shown),
         outbox=[_entry_read(entry) for entry in entries],
+        **{name: run[name] for name in _DETAILS},
+        **({} if run["finished_at"] else {name: run[name] for name in _WAITING}),
     )
 
 

@@ -13,7 +13,7 @@ from tracker.recorder.recorder import Recorder
 INTERVAL = 5.0
 """Seconds between two reports."""
 
-_HELP = {
+EVENTS = {
     "recorded": "Tracker events taken in",
     "written": "Tracker events written to Postgres",
     "spilled": "Tracker events written to the spill file",
@@ -29,16 +29,17 @@ _HELP = {
 async def report(recorder: Recorder, meter: MetricMeter) -> None:
     """Report until canceled, as `flowtrail_events_<what>` and two gauges."""
     counters = {
-        what: meter.create_counter(f"flowtrail_events_{what}", text) for what, text in _HELP.items()
+        what: meter.create_counter(f"flowtrail_events_{what}", text)
+        for what, text in EVENTS.items()
     }
     waiting = meter.create_gauge("flowtrail_events_waiting", "Tracker events in memory")
     on_disk = meter.create_gauge("flowtrail_spill_bytes", "Bytes in the spill file", "bytes")
-    reported = dict.fromkeys(_HELP, 0)
+    reported = dict.fromkeys(EVENTS, 0)
     while True:
         await asyncio.sleep(INTERVAL)
         now = asdict(recorder.counters)
         for what, counter in counters.items():
             counter.add(now[what] - reported[what])
-        reported = {what: now[what] for what in _HELP}
+        reported = {what: now[what] for what in EVENTS}
         waiting.set(recorder.waiting)
         on_disk.set(recorder.spilled_bytes)
