@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tracker import __version__
-from tracker.cli import beside, keys, outbox, refs, repair, runs, setup, stats, verify
+from tracker.cli import backfill, beside, keys, outbox, refs, repair, runs, setup, stats, verify
 from tracker.cli.exits import EXIT_CODES_HELP, ReportingGroup
 
 
@@ -26,6 +26,7 @@ def build_app() -> typer.Typer:
     app.callback()(_global_options)
     beside.register(app)
     setup.register(app)
+    backfill.register(app)
     repair.register(app)
     stats.register(app)
     verify.register(app)

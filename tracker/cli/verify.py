@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tracker.cli.exits import ExitCode
-from tracker.cli.output import JsonFlag, write_json, write_table
+from tracker.cli.output import JsonFlag, progress, write_json, write_table
 from tracker.cli.settings import load_settings
 from tracker.cli.spans import past_moment, share
 from tracker.core.ids import Ref
@@ -92,8 +90,7 @@ async def _verify(
     client = await connect(settings.data_converter)
     choice = RunChoice(client.namespace, **chosen)
     async with Database(settings.database_options(), max_connections=2) as database:
-        with _progress() as bar:
-            task = bar.add_task("Comparing runs", total=await count_runs(database, choice))
+        with progress("Comparing runs", await count_runs(database, choice)) as advance:
             verification = Verification(
                 client,
                 database,
@@ -101,23 +98,9 @@ async def _verify(
                 policy=PayloadPolicy(settings.payload_default),
                 ref_rules=history_rules(rules),
                 repair=repair,
-                on_progress=lambda runs: bar.update(task, completed=runs),
+                on_progress=advance,
             )
             return await verification.run()
-
-
-def _progress() -> Progress:
-    """On stderr, and only for people: standard output is the result."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _print(report: VerifyReport, *, repair: bool) -> None:

@@ -124,9 +124,17 @@ async def describe_fully(
 
 
 async def list_executions(
-    client: Client, query: str, *, seconds: float, page_size: int = PAGE_SIZE
+    client: Client,
+    query: str,
+    *,
+    seconds: float,
+    page_size: int = PAGE_SIZE,
+    patiently: bool = False,
 ) -> AsyncIterator[WorkflowExecutionInfo]:
     """Runs that a visibility query finds, which lags behind by milliseconds to seconds.
+
+    Args:
+        patiently: Whether a page is asked for again, within `seconds`, where Temporal is away.
 
     Raises:
         RPCError: As Temporal answers.
@@ -137,7 +145,7 @@ async def list_executions(
             namespace=client.namespace, page_size=page_size, query=query, next_page_token=token
         )
         answer = await client.workflow_service.list_workflow_executions(
-            request, retry=False, timeout=timedelta(seconds=seconds)
+            request, retry=patiently, timeout=timedelta(seconds=seconds)
         )
         for info in answer.executions:
             yield info

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 from uuid import UUID
 
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from tracker.core.events import RunEvent, TrackerEvent
@@ -21,10 +22,10 @@ from tracker.core.status import CLOSED_RUN_STATUSES
 from tracker.errors import Conflict, NotFound, TransientError
 from tracker.store.batch_writer import Unavailable, Writer, encode_events
 from tracker.store.database import Database
-from tracker.store.reconcile import database_now, known_runs
+from tracker.store.reconcile import KnownRun, database_now, known_runs
 from tracker.store.run_detail import get_run
 from tracker.temporal.history import RefRules
-from tracker.temporal.history_reader import HistoryReader
+from tracker.temporal.history_reader import NOTHING, HistoryReader, ReadHistory
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +83,33 @@ class Projector:
         Raises:
             TransientError: Temporal or the database is away.
         """
-        known = await known_runs(self._database, self._client.namespace, [run_key])
-        run = known.get(run_key)
+        run, now = await self._known(run_key), await database_now(self._database)
         erased = run is not None and run.erased
-        now = await database_now(self._database)
         history = await self.reader.read(workflow_id, run_key, projected_at=now, erased=erased)
         if history is None:
             return None
+        return await self._take_in(history, run, run_key)
+
+    async def project_history(
+        self, history: Sequence[HistoryEvent], workflow_id: str, run_key: UUID
+    ) -> Projected:
+        """As `project_run`, with a history that is at hand, from its first event on.
+
+        Raises:
+            TransientError: The database is away.
+        """
+        run, now = await self._known(run_key), await database_now(self._database)
+        policy = NOTHING if run is not None and run.erased else None
+        events = await self.reader.project(history, workflow_id, run_key, now, policy)
+        return await self._take_in(ReadHistory(history[-1].event_id, events), run, run_key)
+
+    async def _known(self, run_key: UUID) -> KnownRun | None:
+        namespace = self._client.namespace
+        return (await known_runs(self._database, namespace, [run_key])).get(run_key)
+
+    async def _take_in(
+        self, history: ReadHistory, run: KnownRun | None, run_key: UUID
+    ) -> Projected:
         events = history.events if run is None else under_id(history.events, run.id)
         await self.write(events, run_key)
         return Projected(history.length, len(events))

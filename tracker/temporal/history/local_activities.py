@@ -21,6 +21,7 @@ from tracker.core.events import (
 )
 from tracker.core.ids import local_activity_key
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
+from tracker.temporal.history import other_sdks
 from tracker.temporal.history.closes import closed_by_run
 from tracker.temporal.history.reading import parsed
 from tracker.temporal.history.rounds import LocalCall, Round, local_calls
@@ -35,6 +36,7 @@ def tell_local_activities(projection: Projection, history: Sequence[HistoryEvent
     rounds = projection.rounds
     is_closed = projection.closed is not None
     calls = local_calls(rounds, history, run_is_closed=is_closed) if rounds else []
+    calls += other_sdks.calls_of(projection.other_rounds)
     retried = _first_retried(calls)
     for call in calls:
         _tell(projection, call, retried)
@@ -135,15 +137,21 @@ _CLOSES = {
 
 def _marker(projection: Projection, event: HistoryEvent) -> None:
     attributes = event.marker_recorded_event_attributes
+    if attributes.marker_name == other_sdks.MARKER:
+        _keep(projection, projection.other_rounds, other_sdks.read_marker(projection, event))
+        return
     if attributes.marker_name != MARKER or "data" not in attributes.details:
         return
     payloads = attributes.details["data"].payloads
     data = parsed(own_json(projection.clear, payloads[0])) if payloads else None
     name, worker = projection.summary(event), projection.task.worker_identity
-    round_ = Round.read(data, event, name, worker)
+    _keep(projection, projection.rounds, Round.read(data, event, name, worker))
+
+
+def _keep(projection: Projection, rounds: list[Round], round_: Round | None) -> None:
     if round_ is None:
         return
-    projection.rounds.append(round_)
+    rounds.append(round_)
     if round_.backoff is not None:
         projection.backoffs.append((projection.task.completed_id, round_.backoff))
 

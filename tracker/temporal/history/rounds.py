@@ -107,13 +107,13 @@ def local_calls(
     calls whose ordinal it might change are left out: the next marker tells. In a closed run a gap
     below them is taken for it.
     """
-    chains = _chains(rounds)
-    further = sorted(round_.seq for chain in chains for round_ in chain[1:])
-    taken = sorted(round_.seq for chain in chains for round_ in chain)
+    found = chains(rounds)
+    further = sorted(round_.seq for chain in found for round_ in chain[1:])
+    taken = sorted(round_.seq for chain in found for round_ in chain)
     calls: list[LocalCall] = []
-    for chain in chains:
+    for chain in found:
         first = chain[0]
-        pending = sum(1 for other in chains if _begins_round_before(other, chain))
+        pending = sum(1 for other in found if _begins_round_before(other, chain))
         gaps = _gaps_below(first, taken, history) if pending else 0
         if gaps and not run_is_closed:
             continue
@@ -122,8 +122,9 @@ def local_calls(
     return calls
 
 
-def _chains(rounds: Iterable[Round]) -> list[list[Round]]:
-    chains: list[list[Round]] = []
+def chains(rounds: Iterable[Round]) -> list[list[Round]]:
+    """Rounds of one call each, in order."""
+    found: list[list[Round]] = []
     unfinished: dict[tuple[str, tuple[int, int] | None], list[Round]] = {}
     for round_ in sorted(rounds, key=lambda r: r.seq):
         key = (round_.activity_type, round_.call_time)
@@ -132,12 +133,12 @@ def _chains(rounds: Iterable[Round]) -> list[list[Round]]:
             chain.append(round_)
         else:
             chain = [round_]
-            chains.append(chain)
+            found.append(chain)
         if round_.backoff is None:
             unfinished.pop(key, None)
         else:
             unfinished[key] = chain
-    return chains
+    return found
 
 
 def _begins_round_before(other: list[Round], chain: list[Round]) -> bool:

@@ -96,6 +96,7 @@ class Projection:
         updates: Event ids of admitted updates by update id.
         closed: The run's end, once read.
         rounds: Markers of local activities; told at the end.
+        other_rounds: Likewise, as other SDKs write them.
         backoffs: Local activities' backoffs whose timers come next: workflow task, length.
     """
 
@@ -111,6 +112,7 @@ class Projection:
     updates: dict[str, int] = field(default_factory=dict[str, int])
     closed: RunClosed | None = None
     rounds: list[Round] = field(default_factory=list[Round])
+    other_rounds: list[Round] = field(default_factory=list[Round])
     backoffs: list[tuple[int, timedelta]] = field(default_factory=list[tuple[int, timedelta]])
     _rules: dict[str, PayloadRule] = field(default_factory=dict[str, PayloadRule])
 
