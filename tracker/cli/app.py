@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from tracker import __version__
-from tracker.cli import backfill, beside, keys, outbox, refs, repair, runs, setup, stats, verify
+from tracker.cli import (
+    backfill,
+    beside,
+    keys,
+    outbox,
+    refs,
+    repair,
+    retention,
+    runs,
+    setup,
+    stats,
+    verify,
+)
 from tracker.cli.exits import EXIT_CODES_HELP, ReportingGroup
 
 
@@ -28,6 +40,7 @@ def build_app() -> typer.Typer:
     setup.register(app)
     backfill.register(app)
     repair.register(app)
+    retention.register(app)
     stats.register(app)
     verify.register(app)
     app.add_typer(runs.commands, name="runs")

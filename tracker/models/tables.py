@@ -133,6 +133,7 @@ class RunRow(TrackerRow, table=True):
                 f"AND status_version < {HISTORY_AUTHORITY} AND unverifiable_at IS NULL"
             ),
         ),
+        index("run_erased_idx", "namespace, run_key", where="erased_at IS NOT NULL"),
         index("run_unverifiable_idx", "namespace", where="unverifiable_at IS NOT NULL"),
     )
 

@@ -26,14 +26,14 @@ class Action:
     Attributes:
         actor: Name of the API key, or whoever acts.
         action: `cancel`, `terminate`, `signal`, `update`, ….
-        run_id: Our id of the run.
+        run_id: Our id of the run; None of what concerns no single one.
         outcome: `DONE`, or a code of `tracker.errors`.
         details: JSON object; never arguments of users, which the payload policy may forbid.
     """
 
     actor: str
     action: str
-    run_id: UUID
+    run_id: UUID | None
     outcome: str
     reason: str | None = None
     details: Mapping[str, Any] | None = None

@@ -52,10 +52,14 @@ class Month:
         return f"payload_{self.year:04}_{self.number:02}"
 
     @property
+    def start(self) -> datetime:
+        """Its first moment."""
+        return datetime(self.year, self.number, 1, tzinfo=UTC)
+
+    @property
     def lowest_id(self) -> UUID:
         """Lower bound of its ids; that of the next month is the (exclusive) upper one."""
-        start = datetime(self.year, self.number, 1, tzinfo=UTC)
-        return UUID(int=micros(start) // 1000 << 80)
+        return UUID(int=micros(self.start) // 1000 << 80)
 
 
 def make_due(options: DatabaseOptions, now: datetime) -> list[str]:
@@ -98,6 +102,17 @@ def ensure_partitions(
     this_month = Month.of(now)
     wanted = [this_month.plus(offset) for offset in range(-MONTHS_BACK, months_ahead + 1)]
     return [month.partition for month in wanted if _ensure(connection, schema, month)]
+
+
+def existing_months(connection: Connection, schema: str) -> list[Month]:
+    """Months that have a partition, the earliest first."""
+    found = connection.execute(
+        "SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname ~ '^payload_[0-9]{4}_[0-9]{2}$' AND c.relispartition",
+        [schema],
+    )
+    names: list[list[str]] = [name.split("_") for (name,) in found]
+    return sorted(Month(int(year), int(number)) for _, year, number in names)
 
 
 def _ensure(connection: Connection, schema: str, month: Month) -> bool:

@@ -71,8 +71,15 @@ def encode(batch: Batch) -> bytes:
 def statement(schema: str) -> LiteralString:
     """The SQL that `execute` runs for a schema; its parameter is `$1`, for a raw cursor."""
     upserts = ",\n".join(_upsert(table) for table in (RUN, STEP, ATTEMPT))
-    sql = f"WITH given AS MATERIALIZED (SELECT $1::jsonb AS j),\n{upserts},\n{_SATELLITES}"
+    sql = f"WITH {_GIVEN},\n{upserts},\n{_SATELLITES}"
     return cast("LiteralString", sql.replace("{schema}", f'"{schema}"'))
+
+
+# Nothing is written to an erased run. Whether there is any is asked once, by an index that holds
+# those alone; only then is each row asked about.
+_GIVEN = """given AS MATERIALIZED (SELECT $1::jsonb AS j),
+erasures AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM {schema}.run WHERE erased_at IS NOT NULL) AS found)"""
 
 
 def _sorted(rows: dict[UUID, Row]) -> list[Row]:
@@ -115,6 +122,7 @@ def _upsert(table: Table) -> str:
     return f"""{table.name}_rows AS (
     INSERT INTO {{schema}}.{table.name} AS kept ({names})
     SELECT {names} FROM given, jsonb_to_recordset(j->'{table.name}') AS x({typed})
+    {_OF_ERASED.get(table.name, "")}
     ON CONFLICT (id) DO UPDATE SET
         {merges}{guard}
     RETURNING kept.*
@@ -123,7 +131,18 @@ def _upsert(table: Table) -> str:
 
 # Two runs may claim one id only if somebody copied a memo by hand; the first to come keeps it.
 _SAME_RUN = """
-    WHERE kept.run_key IS NULL OR excluded.run_key IS NULL OR kept.run_key = excluded.run_key"""
+    WHERE (kept.run_key IS NULL OR excluded.run_key IS NULL OR kept.run_key = excluded.run_key)
+      AND kept.erased_at IS NULL"""
+
+_OF_ERASED = {
+    "step": """WHERE CASE WHEN (SELECT found FROM erasures) THEN NOT EXISTS (
+        SELECT FROM {schema}.run r WHERE r.namespace = x.namespace AND r.run_key = x.run_key
+          AND r.erased_at IS NOT NULL) ELSE true END""",
+    "attempt": """WHERE CASE WHEN (SELECT found FROM erasures) THEN NOT EXISTS (
+        SELECT FROM {schema}.step s JOIN {schema}.run r
+          ON r.namespace = s.namespace AND r.run_key = s.run_key AND r.erased_at IS NOT NULL
+        WHERE s.id = x.step_id) ELSE true END""",
+}
 
 
 def _assignments(columns: Iterable[Column]) -> Iterable[str]:
@@ -152,6 +171,9 @@ _SATELLITES = f"""payload_rows AS (
     SELECT id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64')
     FROM given, jsonb_to_recordset(j->'payload') AS x(
         id uuid, treatment text, encoding text, size integer, digest text, body jsonb, data text)
+    WHERE CASE WHEN (SELECT found FROM erasures) THEN x.id IN (
+        SELECT unnest(ARRAY[input_id, output_id]) FROM run_rows
+        UNION ALL SELECT unnest(ARRAY[input_id, output_id]) FROM step_rows) ELSE true END
     ON CONFLICT (id) DO NOTHING
     RETURNING 1
 ),

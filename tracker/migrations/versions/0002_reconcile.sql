@@ -39,6 +39,7 @@ CREATE INDEX run_unverified_idx ON run (namespace, finished_at, id)
     WHERE finished_at IS NOT NULL AND run_key IS NOT NULL
       AND status_version < 1152921504606846976 AND unverifiable_at IS NULL;
 
+CREATE INDEX run_erased_idx ON run (namespace, run_key) WHERE erased_at IS NOT NULL;
 CREATE INDEX run_unverifiable_idx ON run (namespace) WHERE unverifiable_at IS NOT NULL;
 
 ALTER TABLE outbox

@@ -142,7 +142,9 @@ def started_at(info: WorkflowExecutionInfo) -> datetime:
 
 def is_stale(known: KnownRun | None, info: WorkflowExecutionInfo) -> bool:
     """Whether a closed run's history was not read to its end."""
-    return known is None or (known.projected_length or 0) < info.history_length
+    if known is None:
+        return True
+    return not known.erased and (known.projected_length or 0) < info.history_length
 
 
 def is_unknown(known: KnownRun | None, _: WorkflowExecutionInfo) -> bool:
