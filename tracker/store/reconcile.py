@@ -85,9 +85,15 @@ class Cursor:
     started_through: datetime
 
 
-async def database_now(database: Database) -> datetime:
-    """The time by the database's clock: no process's own enters a row."""
-    return (await _fetch(database, "now"))[0]["now"]
+async def known_run(
+    database: Database, namespace: str, run_key: UUID
+) -> tuple[KnownRun | None, datetime]:
+    """A run of Temporal's as the tables have it, and the time by the database's clock: no
+    process's own enters a row."""
+    [row] = await _fetch(database, "known_run", namespace=namespace, run_key=run_key)
+    if row["id"] is None:
+        return None, row["now"]
+    return KnownRun(row["id"], row["projected_length"], row["erased"]), row["now"]
 
 
 async def get_cursor(database: Database, namespace: str) -> Cursor:
@@ -233,5 +239,7 @@ async def _marked(database: Database, name: str, **parameters: Any) -> bool:
 
 async def _fetch(database: Database, name: str, **parameters: Any) -> list[dict[str, Any]]:
     async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(load("reconcile")[name]), parameters)
+        cursor = await connection.execute(
+            database.sql(load("reconcile")[name]), parameters, prepare=True
+        )
         return await cursor.fetchall()

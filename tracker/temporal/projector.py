@@ -22,10 +22,10 @@ from tracker.core.status import CLOSED_RUN_STATUSES
 from tracker.errors import Conflict, NotFound, TransientError
 from tracker.store.batch_writer import Unavailable, Writer, encode_events
 from tracker.store.database import Database
-from tracker.store.reconcile import KnownRun, database_now, known_runs
+from tracker.store.reconcile import KnownRun, known_run
 from tracker.store.run_detail import get_run
 from tracker.temporal.history import RefRules
-from tracker.temporal.history_reader import NOTHING, HistoryReader, ReadHistory
+from tracker.temporal.history_reader import LARGE, NOTHING, HistoryReader, ReadHistory
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Projector:
         Raises:
             TransientError: Temporal or the database is away.
         """
-        run, now = await self._known(run_key), await database_now(self._database)
+        run, now = await known_run(self._database, self._client.namespace, run_key)
         erased = run is not None and run.erased
         history = await self.reader.read(workflow_id, run_key, projected_at=now, erased=erased)
         if history is None:
@@ -98,14 +98,10 @@ class Projector:
         Raises:
             TransientError: The database is away.
         """
-        run, now = await self._known(run_key), await database_now(self._database)
+        run, now = await known_run(self._database, self._client.namespace, run_key)
         policy = NOTHING if run is not None and run.erased else None
         events = await self.reader.project(history, workflow_id, run_key, now, policy)
         return await self._take_in(ReadHistory(history[-1].event_id, events), run, run_key)
-
-    async def _known(self, run_key: UUID) -> KnownRun | None:
-        namespace = self._client.namespace
-        return (await known_runs(self._database, namespace, [run_key])).get(run_key)
 
     async def _take_in(
         self, history: ReadHistory, run: KnownRun | None, run_key: UUID
@@ -144,7 +140,10 @@ class Projector:
         Raises:
             TransientError: The database is away.
         """
-        encoded = await asyncio.to_thread(encode_events, events)
+        if len(events) < LARGE:
+            encoded = encode_events(events)
+        else:
+            encoded = await asyncio.to_thread(encode_events, events)
         try:
             async with self._writing:
                 refused = await self._writer.write_row_by_row_if_refused(encoded)

@@ -1,7 +1,9 @@
 -- What the reconciler reads and keeps.
 
--- name: now
-SELECT clock_timestamp() AS now
+-- name: known_run
+SELECT clock_timestamp() AS now, r.id, r.projected_length, r.erased_at IS NOT NULL AS erased
+FROM (SELECT %(namespace)s::text AS namespace, %(run_key)s::uuid AS run_key) asked
+LEFT JOIN {schema}.run r USING (namespace, run_key)
 
 -- name: get_cursor
 -- What began or closed before the first round is not taken in.
