@@ -84,7 +84,7 @@ class Endure:
         wrong = verdict.differences + verdict.lost + verdict.doubled + verdict.wrong_results
         wrong += verdict.attempts_doubled
         wrong += 0 if may_lose_attempts else verdict.attempts_lost
-        assert wrong == 0, verdict
+        assert wrong == 0, "\n".join([f"{verdict.fault}: {wrong} wrong", *verdict.details])
 
 
 @pytest.fixture
