@@ -152,14 +152,12 @@ class OpenRuns:
     ) -> tuple[Pending, bool]:
         """With the messages that its code takes, and whether a worker was asked for them."""
         info = answer.workflow_execution_info
-        names = self._pollers.known_names(run.run_key, info.history_length)
         asked = False
-        if names is None and questions > 0:
-            asked = await self._pollers.is_served(info.task_queue, WORKFLOWS)
+        if questions > 0 and not self._pollers.was_asked(run.run_key, info.history_length):
+            asked = await self._pollers.is_served(info.task_queue, WORKFLOWS) is True
             if asked:
-                names = await self._pollers.ask_names(
-                    run.workflow_id, run.run_key, info.history_length
-                )
+                await self._pollers.ask_names(run.workflow_id, run.run_key, info.history_length)
+        names = self._pollers.names(run.run_key)
         if names is None:
             return pending, asked
         return replace(pending, signals=names[0], updates=names[1]), asked

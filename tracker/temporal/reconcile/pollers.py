@@ -14,6 +14,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from tracker.core.waiting import Pending
 
@@ -37,17 +38,14 @@ class Pollers:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._served: dict[tuple[str, int], tuple[float, bool]] = {}
-        self._names: dict[UUID, tuple[int, Names]] = {}
+        self._served: dict[tuple[str, int], tuple[float, bool | None]] = {}
+        self._names: dict[UUID, tuple[int, Names | None]] = {}
 
-    async def is_served(self, task_queue: str, kind: TaskQueueType.ValueType) -> bool:
-        """Whether a worker polled the queue within the last minutes, as Temporal remembers.
-
-        Raises:
-            RPCError: As Temporal answers.
-        """
+    async def is_served(self, task_queue: str, kind: TaskQueueType.ValueType) -> bool | None:
+        """Whether a worker polled the queue within the last minutes, as Temporal remembers; None if
+        it does not tell."""
         key = (task_queue, int(kind))
-        asked_at, served = self._served.get(key, (-KEPT, False))
+        asked_at, served = self._served.get(key, (-KEPT, None))
         if time.monotonic() - asked_at < KEPT:
             return served
         request = DescribeTaskQueueRequest(
@@ -55,13 +53,18 @@ class Pollers:
             task_queue=TaskQueue(name=task_queue),
             task_queue_type=kind,
         )
-        answer = await self._client.workflow_service.describe_task_queue(
-            request, retry=False, timeout=timedelta(seconds=5)
-        )
+        try:
+            answer = await self._client.workflow_service.describe_task_queue(
+                request, retry=False, timeout=timedelta(seconds=5)
+            )
+            served = bool(answer.pollers)
+        except RPCError:  # Credentials that may not ask, above all: no reason to stop.
+            logger.debug("queue %s cannot be described", task_queue, exc_info=True)
+            served = None
         if len(self._served) >= QUEUES_MAX:
             self._served.clear()
-        self._served[key] = (time.monotonic(), bool(answer.pollers))
-        return bool(answer.pollers)
+        self._served[key] = (time.monotonic(), served)
+        return served
 
     async def completed(self, pending: Pending) -> Pending:
         """With what queues know: only of what waits to be picked up."""
@@ -75,26 +78,27 @@ class Pollers:
                 activities[n] = replace(activity, served=served)
         return replace(pending, task=task, activities=activities)
 
-    def known_names(self, run_key: UUID, length: int) -> Names | None:
-        """Signals and updates that a run takes, if its worker told at this history length."""
-        told_at, names = self._names.get(run_key, (-1, ((), ())))
-        return names if told_at == length else None
+    def was_asked(self, run_key: UUID, length: int) -> bool:
+        """Whether the worker of a run was asked at this history length, with an answer or not."""
+        return self._names.get(run_key, (-1, None))[0] == length
 
-    async def ask_names(self, workflow_id: str, run_key: UUID, length: int) -> Names | None:
-        """Ask the worker of a run; None if it does not answer. That is remembered as well."""
+    def names(self, run_key: UUID) -> Names | None:
+        """Signals and updates that a run takes, as its worker told last."""
+        return self._names.get(run_key, (-1, None))[1]
+
+    async def ask_names(self, workflow_id: str, run_key: UUID, length: int) -> None:
+        """Ask the worker of a run."""
+        if len(self._names) >= ANSWERS_MAX:
+            self._names.clear()
         handle = self._client.get_workflow_handle(workflow_id, run_id=str(run_key))
-        names: Names = ((), ())
+        names: Names | None = None
         try:
             told = await handle.query(_METADATA, result_type=WorkflowMetadata, rpc_timeout=QUESTION)
         except Exception:  # Old SDKs, no worker, broken code: nothing that concerns the tables.
             logger.debug("no answer from the worker of run %s", run_key, exc_info=True)
-            return None
-        definition = told.definition
-        names = (
-            tuple(one.name for one in definition.signal_definitions if one.name),
-            tuple(one.name for one in definition.update_definitions if one.name),
-        )
-        if len(self._names) >= ANSWERS_MAX:
-            self._names.clear()
+        else:
+            names = (
+                tuple(one.name for one in told.definition.signal_definitions if one.name),
+                tuple(one.name for one in told.definition.update_definitions if one.name),
+            )
         self._names[run_key] = (length, names)
-        return names
