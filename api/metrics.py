@@ -25,6 +25,10 @@ STATE = {
     "reconcile_since_round_seconds": "Since the namespace's reconciler last finished a round.",
     "runs_unverified": "Closed runs that history has not confirmed yet, up to 10,001.",
     "runs_oldest_unverified_seconds": "Since the first of those closed.",
+    "recorders_alive": "Workers' recorders that reported within two minutes.",
+    "recorders_spill_bytes": "In the spill files of those.",
+    "recorders_dropped": "Events lost by recorders that reported within a day.",
+    "recorders_poisoned": "Events of theirs that the database refuses.",
     "runs_unverifiable": "Closed runs whose history was gone before it was read, up to 10,001.",
 }
 """Gauges that one query of the database answers; NaN while it is away, or of what never was."""
@@ -93,6 +97,10 @@ def _state(stats: Stats | None) -> dict[str, float | None]:
         "runs_unverified": stats.unverified,
         "runs_oldest_unverified_seconds": stats.oldest_unverified_seconds or 0.0,
         "runs_unverifiable": stats.unverifiable,
+        "recorders_alive": stats.recorders.alive,
+        "recorders_spill_bytes": stats.recorders.spill_bytes,
+        "recorders_dropped": stats.recorders.dropped,
+        "recorders_poisoned": stats.recorders.poisoned,
     }
 
 

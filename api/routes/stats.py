@@ -20,5 +20,5 @@ router = APIRouter(prefix="/v1/stats", tags=["health"], route_class=Route)
     responses=declared(*READS),
 )
 async def stats(access: Reading) -> Stats:
-    """Of this namespace. What workers spilled or dropped leaves them through their own metrics."""
+    """Of this namespace; what workers spilled and dropped, of all of them."""
     return await read_stats(access.services.database, access.services.namespace)

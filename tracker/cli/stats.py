@@ -39,6 +39,10 @@ def stats(json: JsonFlag = False) -> None:
             ("outbox", _counted(outbox.size)),
             ("outbox, dead", _counted(outbox.dead)),
             ("outbox, oldest", _seconds(outbox.oldest_seconds)),
+            ("workers alive", found.recorders.alive),
+            ("events spilled", f"{found.recorders.spilled:,}"),
+            ("events dropped", f"{found.recorders.dropped:,}"),
+            ("events poisoned", f"{found.recorders.poisoned:,}"),
             ("last round", _seconds(reconciler.since_round_seconds, "ago") or "never"),
             ("reconcile lag", _seconds(reconciler.lag_seconds)),
         ]

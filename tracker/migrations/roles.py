@@ -15,7 +15,14 @@ VIEWS = ("v_attempts", "v_refs", "v_runs", "v_steps", "v_workflows")
 WRITER = {
     "SELECT": ("alembic_version", "compatibility", "payload_horizon"),
     "SELECT, INSERT": ("payload", "run_ref", "workflow"),
-    "SELECT, INSERT, UPDATE": ("attempt", "run", "step", "reconcile_cursor", "workflow_type"),
+    "SELECT, INSERT, UPDATE": (
+        "attempt",
+        "recorder",
+        "reconcile_cursor",
+        "run",
+        "step",
+        "workflow_type",
+    ),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
 }
 API = {
@@ -26,6 +33,7 @@ API = {
         "attempt",
         "compatibility",
         "payload_horizon",
+        "recorder",
         "reconcile_cursor",
         "step",
     ),
@@ -46,6 +54,7 @@ READER = {
         "legal_hold",
         "payload",
         "payload_horizon",
+        "recorder",
         "reconcile_cursor",
         "run",
         "run_label",

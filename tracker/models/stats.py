@@ -30,6 +30,16 @@ class OutboxStats(BaseModel):
     oldest_seconds: float | None = Field(description="Age of the oldest that is not dead.")
 
 
+class RecorderStats(BaseModel):
+    """Workers' recorders that reported within the last day, of every namespace of these tables."""
+
+    alive: int = Field(description="Those that reported within two minutes.")
+    spilled: int = Field(description="Events that they kept on disk for a while.")
+    spill_bytes: int = Field(description="On the disks of those alive now.")
+    dropped: int = Field(description="Events that they lost.")
+    poisoned: int = Field(description="Events that the database refuses.")
+
+
 class Stats(BaseModel):
     """Counts stop at 10,001, which means "more than 10,000"."""
 
@@ -50,6 +60,13 @@ class Stats(BaseModel):
                         "lag_seconds": 0.0,
                         "closed_through": "2026-03-01T11:59:58Z",
                     },
+                    "recorders": {
+                        "alive": 2,
+                        "spilled": 0,
+                        "spill_bytes": 0,
+                        "dropped": 0,
+                        "poisoned": 0,
+                    },
                 }
             ]
         }
@@ -64,3 +81,4 @@ class Stats(BaseModel):
     unverifiable: int = Field(description="Closed runs whose history was gone before that.")
     outbox: OutboxStats
     reconciler: ReconcilerStats
+    recorders: RecorderStats

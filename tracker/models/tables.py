@@ -472,3 +472,22 @@ class PayloadHorizonRow(TrackerRow, table=True):
 
     dropped_before: datetime = Field(sa_type=TIMESTAMPTZ, primary_key=True)
     dropped_at: MomentOfInsert
+
+
+class RecorderRow(TrackerRow, table=True):
+    """A worker's recorder."""
+
+    __table_args__ = (
+        index("recorder_seen_idx", "seen_at"),
+        {"comment": "What each recorder has taken in, written, spilled and lost so far."},
+    )
+
+    id: UUID = Field(primary_key=True)
+    worker: Str
+    seen_at: Moment
+    recorded: BigInt
+    written: BigInt
+    spilled: BigInt
+    dropped: BigInt
+    poisoned: BigInt
+    spill_bytes: BigInt

@@ -109,6 +109,8 @@ def purge(options: DatabaseOptions, order: PurgeOrder) -> PurgeReport:
             for month in existing_months(direct, options.schema):
                 _drop_month(session, month, report)
         _purge_runs(session, report)
+        if not order.dry_run:
+            session.change("forget_recorders")
     return report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracker.core.status import HISTORY_AUTHORITY, RunStatus
-from tracker.models.stats import COUNTED_TO, OutboxStats, ReconcilerStats, Stats
+from tracker.models.stats import COUNTED_TO, OutboxStats, ReconcilerStats, RecorderStats, Stats
 from tracker.store import queries
 from tracker.store.database import Database
 
@@ -24,6 +24,8 @@ async def read_stats(database: Database, namespace: str) -> Stats:
         sql = database.sql(queries.load("stats")["stats"])
         cursor = await connection.execute(sql, parameters)
         [row] = await cursor.fetchall()
+        cursor = await connection.execute(database.sql(queries.load("stats")["recorders"]))
+        [recorders] = await cursor.fetchall()
     return Stats(
         namespace=namespace,
         runs=row["runs"],
@@ -42,4 +44,5 @@ async def read_stats(database: Database, namespace: str) -> Stats:
             lag_seconds=row["lag_seconds"],
             closed_through=row["closed_through"],
         ),
+        recorders=RecorderStats(**recorders),
     )

@@ -16,12 +16,13 @@ from temporalio.common import MetricMeter
 from tracker.recorder.options import RecorderOptions
 from tracker.recorder.recorder import Recorder
 from tracker.temporal.metrics import report
+from tracker.temporal.recorder_reports import report_to_tables
 
 
 @dataclass(slots=True)
 class _Shared:
     recorder: Recorder
-    reports: asyncio.Task[None]
+    reports: tuple[asyncio.Task[None], ...]
     users: int = 0
 
 
@@ -33,7 +34,10 @@ async def shared_recorder(options: RecorderOptions, meter: MetricMeter) -> Async
     if shared is None:
         recorder = Recorder(options)
         await recorder.start()
-        reports = asyncio.create_task(report(recorder, meter), name="flowtrail-metrics")
+        reports = (
+            asyncio.create_task(report(recorder, meter), name="flowtrail-metrics"),
+            asyncio.create_task(report_to_tables(recorder), name="flowtrail-reports"),
+        )
         shared = _recorders[key] = _Shared(recorder, reports)
     shared.users += 1
     try:
@@ -42,7 +46,8 @@ async def shared_recorder(options: RecorderOptions, meter: MetricMeter) -> Async
         shared.users -= 1
         if shared.users == 0:
             del _recorders[key]
-            shared.reports.cancel()
+            for task in shared.reports:
+                task.cancel()
             await shared.recorder.stop()
 
 

@@ -75,6 +75,21 @@ CREATE TABLE payload_horizon (
 COMMENT ON TABLE payload_horizon IS
     'Moments before which stored values were dropped by whole months.';
 
+CREATE TABLE recorder (
+    id           uuid        NOT NULL,
+    worker       text        NOT NULL,
+    seen_at      timestamptz NOT NULL,
+    recorded     bigint      NOT NULL,
+    written      bigint      NOT NULL,
+    spilled      bigint      NOT NULL,
+    dropped      bigint      NOT NULL,
+    poisoned     bigint      NOT NULL,
+    spill_bytes  bigint      NOT NULL,
+    CONSTRAINT recorder_pkey PRIMARY KEY (id)
+);
+CREATE INDEX recorder_seen_idx ON recorder (seen_at);
+COMMENT ON TABLE recorder IS 'What each recorder has taken in, written, spilled and lost so far.';
+
 CREATE OR REPLACE VIEW v_runs AS
 SELECT r.id AS run_id, r.namespace, r.engine, r.run_key AS temporal_run_id, r.workflow_type,
        r.workflow_id, r.task_queue, r.ref_type, r.ref_id, r.status, r.ordered_at, r.accepted_at,

@@ -94,6 +94,9 @@ SELECT EXISTS (
 INSERT INTO {schema}.payload_horizon (dropped_before) VALUES (%(month_end)s)
 ON CONFLICT DO NOTHING
 
+-- name: forget_recorders
+DELETE FROM {schema}.recorder WHERE seen_at < %(before)s
+
 -- name: add_hold
 INSERT INTO {schema}.legal_hold (namespace, ref_type, ref_id, reason, actor)
 VALUES (%(namespace)s, %(ref_type)s, %(ref_id)s, %(reason)s, %(actor)s)

@@ -32,3 +32,21 @@ SELECT
     extract(epoch FROM clock_timestamp() - c.round_at)::float8 AS since_round_seconds
 FROM (SELECT %(namespace)s::text AS namespace) asked
 LEFT JOIN {schema}.reconcile_cursor c USING (namespace)
+
+-- name: note_recorder
+INSERT INTO {schema}.recorder AS kept (
+    id, worker, seen_at, recorded, written, spilled, dropped, poisoned, spill_bytes)
+VALUES (%(id)s, %(worker)s, clock_timestamp(), %(recorded)s, %(written)s, %(spilled)s, %(dropped)s,
+        %(poisoned)s, %(spill_bytes)s)
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, recorded = excluded.recorded,
+    written = excluded.written, spilled = excluded.spilled, dropped = excluded.dropped,
+    poisoned = excluded.poisoned, spill_bytes = excluded.spill_bytes
+
+-- name: recorders
+-- Of the last day; those seen in the last two minutes are taken to live.
+SELECT count(*) FILTER (WHERE seen_at > now() - interval '2 minutes') AS alive,
+       coalesce(sum(spilled), 0)::bigint AS spilled, coalesce(sum(dropped), 0)::bigint AS dropped,
+       coalesce(sum(poisoned), 0)::bigint AS poisoned,
+       coalesce(sum(spill_bytes) FILTER (WHERE seen_at > now() - interval '2 minutes'), 0)::bigint
+           AS spill_bytes
+FROM {schema}.recorder WHERE seen_at > now() - interval '1 day'
