@@ -17,14 +17,17 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 30.0
 """Seconds between two reports."""
+FIRST_AFTER = 2.0
 
 
 async def report_to_tables(recorder: Recorder, interval: float = INTERVAL) -> None:
     """Report until canceled. While the database is away nothing is told, but nothing is forgotten:
     the counters grow on."""
     recorder_id, worker = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
+    pause = min(interval, FIRST_AFTER)
     while True:
-        await asyncio.sleep(interval)
+        await asyncio.sleep(pause)
+        pause = interval
         counters = recorder.counters
         numbers = {
             "recorded": counters.recorded,
