@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -53,10 +54,12 @@ class Load:
         accepted: All that we were told are accepted.
         held: Those of them that the gate holds.
         over_http: Whether the API is asked at all.
+        begun_at: None of its runs is older.
     """
 
     site: Site
     over_http: bool = True
+    begun_at: datetime = field(default_factory=lambda: datetime.now(UTC) - timedelta(seconds=5))
     accepted: list[Accepted] = field(default_factory=list[Accepted])
     held: tuple[Accepted, ...] = ()
     _asked: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])

@@ -64,7 +64,7 @@ async def judge(load: Load, fault: str, in_flight: int, *, patience: float = PAT
     roots = [info for info in executions if info.type.name == "FaultRun"]
     starts = Counter([await _our_id(load.site, info) for info in roots])
     accepted = {start.run_id for start in load.accepted}
-    differences = behind + await _differences(load.site, {one.workflow_id for one in load.accepted})
+    differences = behind + await _differences(load)
     attempts_lost, attempts_doubled = await _settled_attempts(load)
     wrong = await load.wrong_results()
     return Verdict(
@@ -106,10 +106,11 @@ async def _our_id(site: Site, info: WorkflowExecutionInfo) -> UUID | None:
     return (await read_carried(site.client.data_converter, info.memo)).id
 
 
-async def _differences(site: Site, ours: set[str]) -> list[str]:
-    """What `verify` finds of these workflow ids; other faults had the site before."""
+async def _differences(load: Load) -> list[str]:
+    """What `verify` finds of the load's runs; other faults had the site before."""
+    site, ours = load.site, {one.workflow_id for one in load.accepted}
     async with Database(DatabaseOptions(site.dsn), max_connections=2) as database:
-        choice = RunChoice(site.namespace)
+        choice = RunChoice(site.namespace, since=load.begun_at)
         report = await Verification(site.client, database, choice, settling=(SETTLING,)).run()
     return [
         f"{run.workflow_id}: {one}"
