@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 from temporalio.client import Client, WorkflowHistory
 
 from tests.cli.conftest import CommandLine
+from tests.starts import count
 from tests.temporal.other_sdks import a_history, go_details
 from tests.waiting import eventually
 from tracker.embedded.temporal import EmbeddedTemporal
+from tracker.store.database import Database
+from tracker.temporal.executions import list_executions
 
 
 @pytest.fixture
@@ -54,3 +58,32 @@ def test_files_need_no_temporal(cli: CommandLine, database: str) -> None:
     assert "2 seen: 1 brought in" in result.stdout
     assert "two.json" in result.stdout.replace("\n", "")
     assert cli.run("backfill", "--file", "x", "--limit", "3", code=2)
+
+
+async def test_a_backfill_that_was_killed_goes_on(
+    connected: CommandLine, store: Database, temporal_client: Client
+) -> None:
+    for n in range(120):
+        handle = await temporal_client.start_workflow("Old", id=f"old-{n}", task_queue="none")
+        await handle.terminate()
+
+    async def all_visible() -> bool:
+        query = "ExecutionStatus = 'Terminated'"
+        return len([i async for i in list_executions(temporal_client, query, seconds=5)]) == 120
+
+    await eventually(all_visible)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tracker.cli", "backfill", "--concurrency", "1"
+    )
+
+    async def has_begun() -> bool:
+        return await count(store, "run") > 0
+
+    await eventually(has_begun)
+    process.kill()
+    await process.wait()
+    before = await count(store, "run")
+    facts = await asyncio.to_thread(connected.json, "backfill")
+    assert before <= facts["there"] < 120  # A last write may have been under way.
+    assert facts["there"] + facts["projected"] == facts["seen"] == 120
+    assert await count(store, "run") == 120

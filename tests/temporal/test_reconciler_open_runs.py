@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import (
@@ -29,6 +30,7 @@ from tracker.core.fold import fold
 from tracker.store.database import Database, dedicated
 from tracker.store.record import write_batch
 from tracker.temporal.history_reader import HistoryReader
+from tracker.temporal.projector import Projector
 from tracker.temporal.reconcile import ReconcilerOptions
 
 LONG = timedelta(hours=1)
@@ -343,3 +345,29 @@ async def test_a_round_leaves_how_far_it_came_and_how_late_it_was(
 async def _finished(store: Database) -> datetime:
     [row] = await rows(store, "SELECT finished_at FROM {schema}.run")
     return row["finished_at"]
+
+
+async def test_unconfirmed_runs_whose_history_expires_soon_are_warned_of(
+    store: Database,
+    temporal_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handle = await temporal_client.start_workflow("Any", id="w", task_queue="nobody")
+    async with a_reconciler(store, temporal_client, QUICK):
+        await eventually(lambda: _has_run(store, "w"))
+        await handle.terminate()
+        await eventually(lambda: _is(store, "status = 'terminated'"))
+    await rows(
+        store,
+        "UPDATE {schema}.run SET status_version = 19, finished_at = finished_at - interval"
+        " '90 days' RETURNING 1",
+    )
+
+    async def fails(*_: Any) -> None:
+        raise ValueError("a history of another kind")
+
+    monkeypatch.setattr(Projector, "project_run", fails)
+    async with a_reconciler(store, temporal_client, QUICK):
+        await eventually(lambda: "expire soon" in caplog.text)
+    assert "1 closed runs have not been confirmed" in caplog.text
