@@ -14,6 +14,9 @@ from api.metrics import Metrics
 from api.settings import ApiSettings
 from tracker.store.database import Database
 from tracker.temporal.control import RunControl
+from tracker.temporal.pauses import Pauses
+from tracker.temporal.reruns import Reruns
+from tracker.temporal.resets import Resets
 from tracker.temporal.start_service import StartService
 
 
@@ -32,6 +35,9 @@ class Services:
     temporal: Client
     starts: StartService
     control: RunControl
+    reruns: Reruns
+    resets: Resets
+    pauses: Pauses
     authenticator: Authenticator
     metrics: Metrics
     stopping: asyncio.Event

@@ -21,7 +21,17 @@ from api.deps import Services
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
-from api.routes import control, health, refs, runs, stats, workflow_types, workflows
+from api.routes import (
+    changes,
+    control,
+    health,
+    pausing,
+    refs,
+    runs,
+    stats,
+    workflow_types,
+    workflows,
+)
 from api.settings import ApiSettings
 from api.upkeep import keep_partitions
 from tracker import __version__
@@ -31,6 +41,10 @@ from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
 from tracker.temporal.connection import connect, load_converter
 from tracker.temporal.control import RunControl
+from tracker.temporal.pauses import Pauses
+from tracker.temporal.reach import Reach
+from tracker.temporal.reruns import Reruns
+from tracker.temporal.resets import Resets
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
@@ -70,7 +84,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.metrics = metrics
     app.state.stopping = asyncio.Event()
     errors.register(app)
-    for module in (runs, control, refs, workflows, workflow_types, stats, health):
+    for module in (runs, control, changes, pausing, refs, workflows, workflow_types, stats, health):
         app.include_router(module.router)
     _surround(app, settings, metrics)
     return app
@@ -83,7 +97,7 @@ def _surround(app: FastAPI, settings: ApiSettings, metrics: Metrics) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "PATCH", "POST"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key"],
             expose_headers=["X-Request-Id", "Retry-After"],
         )
@@ -120,13 +134,18 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
         temporal, search_attributes=settings.search_attributes, seconds=settings.start_within
     )
     lease = max(API_LEASE, 2 * settings.start_within)
+    starts = StartService(database, encoder, starter, lease=lease)
+    reach = Reach(database, temporal)
     return Services(
         settings=settings,
         namespace=temporal.namespace,
         database=database,
         temporal=temporal,
-        starts=StartService(database, encoder, starter, lease=lease),
-        control=RunControl(database, temporal),
+        starts=starts,
+        control=RunControl(reach),
+        reruns=Reruns(reach, starts),
+        resets=Resets(reach),
+        pauses=Pauses(reach),
         authenticator=Authenticator(database, enabled=settings.auth == "on"),
         metrics=app.state.metrics,
         stopping=app.state.stopping,

@@ -97,6 +97,18 @@ class StartRejected(Conflict):
     code = "start_rejected"
 
 
+class InputNotAvailable(Conflict):
+    """The run's input was not kept, or not completely, and Temporal has no history of it."""
+
+    code = "input_not_available"
+
+
+class TooManyRuns(Conflict):
+    """A bulk action's filter has more runs than it may take."""
+
+    code = "too_many_runs"
+
+
 class NotAuthenticated(InvalidRequest):
     """The API key is missing, wrong, expired or revoked."""
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query, Response
 
+from api import started
 from api.deps import Reading, Starting
 from api.errors import READS, declared
 from api.openapi import START_EXAMPLES
@@ -14,18 +15,13 @@ from api.parameters import documented, from_query
 from api.routing import Route
 from api.waiting import wait_for_result
 from tracker.errors import (
-    IdempotencyConflict,
     InvalidRequest,
     NotFound,
-    PayloadTooLarge,
-    StartRejected,
-    UnknownWorkflowType,
 )
 from tracker.models.wire import (
     RunDetail,
     RunFilter,
     RunPage,
-    RunRead,
     RunResult,
     StartedRun,
     StartRun,
@@ -34,7 +30,6 @@ from tracker.models.wire import (
 )
 from tracker.store import run_detail, run_queries
 from tracker.store.timeline import timeline_of
-from tracker.temporal.start_service import StartOutcome
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=Route)
 
@@ -45,17 +40,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=Route)
     summary="Start a workflow by reference",
     status_code=201,
     response_model=StartedRun,
-    responses={
-        200: {
-            "model": StartedRun,
-            "description": "The idempotency key, or the workflow id, names this run.",
-        },
-        202: {
-            "model": StartedRun,
-            "description": "Accepted; Temporal did not answer, the run starts later.",
-        },
-    }
-    | declared(UnknownWorkflowType, IdempotencyConflict, StartRejected, PayloadTooLarge, *READS),
+    responses=started.ANSWERS | declared(*started.FAILURES, *READS),
 )
 async def start_workflow(
     access: Starting,
@@ -69,16 +54,7 @@ async def start_workflow(
     on it runs, once, whatever fails. 409 `start_rejected`: Temporal refused it for good; the run
     is on record as `rejected`, and `details` has its id and the reason."""
     result = await access.services.starts.start(_with_key(start, idempotency_key))
-    if result.outcome is StartOutcome.REJECTED:
-        raise _rejected(result.run)
-    created = result.outcome in (StartOutcome.CREATED, StartOutcome.ACCEPTED)
-    # Valid as it is, and written once: FastAPI would check and copy it twice more.
-    answer = StartedRun.model_construct(**dict(result.run), created=created)
-    return Response(
-        answer.model_dump_json(by_alias=True),
-        status_code=_STATUS_OF[result.outcome],
-        media_type="application/json",
-    )
+    return started.started_answer(result)
 
 
 @router.get(
@@ -165,21 +141,3 @@ def _with_key(start: StartRun, header: str | None) -> StartRun:
             field="idempotency_key",
         )
     return start.model_copy(update={"idempotency_key": header})
-
-
-def _rejected(run: RunRead) -> StartRejected:
-    reason = "" if run.error is None else run.error.message or run.error.type
-    return StartRejected(
-        f"Temporal refuses this start: {reason}",
-        run_id=str(run.run_id),
-        type=None if run.error is None else run.error.type,
-        duplicate_of=None if run.duplicate_of is None else str(run.duplicate_of),
-    )
-
-
-_STATUS_OF = {
-    StartOutcome.CREATED: 201,
-    StartOutcome.ACCEPTED: 202,
-    StartOutcome.EXISTING: 200,
-    StartOutcome.DUPLICATE: 200,
-}

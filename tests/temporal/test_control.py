@@ -28,6 +28,7 @@ from tracker.store.database import Database
 from tracker.store.record import write_batch
 from tracker.temporal.control import RunControl
 from tracker.temporal.executions import describe
+from tracker.temporal.reach import Reach
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
@@ -74,7 +75,7 @@ class Counter:
 
 @pytest.fixture
 def control(store: Database, temporal_client: Client) -> RunControl:
-    return RunControl(store, temporal_client)
+    return RunControl(Reach(store, temporal_client))
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ async def test_what_the_workflow_refuses(
 async def test_a_query_without_a_worker(
     store: Database, temporal_client: Client, run: RunRead
 ) -> None:
-    control = RunControl(store, temporal_client, seconds=0.5)
+    control = RunControl(Reach(store, temporal_client, seconds=0.5))
     with pytest.raises(TransientError, match="worker"):
         await control.query(run.run_id, "now")
 
@@ -200,7 +201,7 @@ async def test_what_history_closed_is_refused_without_temporal(
 ) -> None:
     await closed_in_the_tables(store, temporal_client, run, from_history=True)
     with pytest.raises(Conflict, match="completed"):
-        await RunControl(store, proxy_client).cancel(run.run_id, actor="ann")
+        await RunControl(Reach(store, proxy_client)).cancel(run.run_id, actor="ann")
 
 
 async def test_a_workers_claim_does_not_close_the_door(
@@ -261,7 +262,7 @@ async def proxy_client(temporal_server: EmbeddedTemporal, namespace: str) -> Asy
 
 
 async def test_temporal_away(store: Database, run: RunRead, proxy_client: Client) -> None:
-    control = RunControl(store, proxy_client, seconds=0.3)
+    control = RunControl(Reach(store, proxy_client, seconds=0.3))
     with pytest.raises(TemporalUnavailable):
         await control.cancel(run.run_id, actor="ann")
     assert await trace(store, run.run_id) == [("ann", "cancel", "temporal_unavailable", None)]

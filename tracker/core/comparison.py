@@ -17,6 +17,7 @@ from uuid import UUID
 from tracker.core.fold import Batch
 from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Rule, Table
+from tracker.core.metadata import patched
 from tracker.core.status import CLOSED_RUN_STATUSES, CLOSED_STEP_STATUSES, StepKind
 
 _DECIDES = "decides between sources; says nothing of the run"
@@ -156,7 +157,8 @@ def compare(stored: StoredRun, history: Batch) -> list[Difference]:
     Returns:
         In a stable order; empty if history confirms every declared field.
     """
-    (expected,) = history.runs.values()
+    (told,) = history.runs.values()
+    expected = {**told, "metadata": patched(told.get("metadata"), stored.run["metadata_patch"])}
     is_closed = expected["status"] in CLOSED_RUN_STATUSES
     found = list(_fields(RUN, "run", stored.run, expected, decided=is_closed))
     if not is_closed and stored.run["status"] in CLOSED_RUN_STATUSES:

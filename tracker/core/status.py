@@ -93,6 +93,40 @@ class Engine(StrEnum):
     PATHWAY = "pathway"
 
 
+class BulkAction(StrEnum):
+    """What can be done to many runs at once."""
+
+    CANCEL = "cancel"
+    TERMINATE = "terminate"
+    SIGNAL = "signal"
+    RERUN = "rerun"
+    RESET = "reset"
+
+
+class BulkStatus(StrEnum):
+    """Where an action on many runs is: gathering → acting → completed | canceled | failed."""
+
+    GATHERING = "gathering"
+    """Its runs are being listed; nothing is done to any of them yet."""
+    ACTING = "acting"
+    COMPLETED = "completed"
+    """Every run was dealt with; some may have failed, which their items tell."""
+    CANCELED = "canceled"
+    FAILED = "failed"
+    """It could not go on; `error` tells why."""
+
+
+ENDED_BULKS = (BulkStatus.COMPLETED, BulkStatus.CANCELED, BulkStatus.FAILED)
+
+
+class BulkItemStatus(StrEnum):
+    """What became of one run of such an action."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class RunRank(IntEnum):
     """Order of run statuses at the same history length."""
 

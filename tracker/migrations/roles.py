@@ -17,6 +17,8 @@ WRITER = {
     "SELECT, INSERT": ("payload", "run_ref", "workflow"),
     "SELECT, INSERT, UPDATE": (
         "attempt",
+        "bulk",
+        "bulk_item",
         "recorder",
         "reconcile_cursor",
         "run",
@@ -31,6 +33,7 @@ API = {
         "alembic_version",
         "api_key",
         "attempt",
+        "bulk_item",
         "compatibility",
         "payload_horizon",
         "recorder",
@@ -38,7 +41,7 @@ API = {
         "step",
     ),
     # Never UPDATE or DELETE: nobody but the owner rewrites what was done and by whom.
-    "SELECT, INSERT": ("audit", "idempotency", "payload", "run_ref", "workflow"),
+    "SELECT, INSERT": ("audit", "bulk", "idempotency", "payload", "run_ref", "workflow"),
     "SELECT, INSERT, UPDATE": ("run", "workflow_type"),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
 }
@@ -50,6 +53,8 @@ READER = {
         "alembic_version",
         "attempt",
         "audit",
+        "bulk",
+        "bulk_item",
         "compatibility",
         "legal_hold",
         "payload",

@@ -39,6 +39,7 @@ MomentOfInsert = Annotated[
     datetime, Field(sa_type=TIMESTAMPTZ, sa_column_kwargs={"server_default": text("now()")})
 ]
 OptionalMoment = Annotated[datetime | None, Field(sa_type=TIMESTAMPTZ)]
+Json = Annotated[Any, Field(sa_type=JSONB, nullable=False)]
 OptionalJson = Annotated[Any | None, Field(sa_type=JSONB, nullable=True)]
 # `metadata` is SQLAlchemy's own name on a table class.
 Metadata = Annotated[

@@ -9,15 +9,19 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, text
+from sqlalchemy import BigInteger, Text, text
 from sqlmodel import Field
 
 from tracker.core.payloads import Treatment
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
     CLOSED_STEP_STATUSES,
+    ENDED_BULKS,
     HISTORY_AUTHORITY,
     AttemptOutcome,
+    BulkAction,
+    BulkItemStatus,
+    BulkStatus,
     Engine,
     RunStatus,
     StepKind,
@@ -28,6 +32,7 @@ from tracker.models.columns import (
     TIMESTAMPTZ,
     BigInt,
     Bytes,
+    Json,
     KeyStr,
     Metadata,
     Moment,
@@ -135,6 +140,12 @@ class RunRow(TrackerRow, table=True):
         ),
         index("run_erased_idx", "namespace, run_key", where="erased_at IS NOT NULL"),
         index("run_unverifiable_idx", "namespace", where="unverifiable_at IS NOT NULL"),
+        check(
+            "run_metadata_patch_check",
+            "metadata_patch IS NULL OR (jsonb_typeof(metadata_patch) = 'object' "
+            "AND erased_at IS NULL)",
+        ),
+        index("run_rerun_idx", "namespace, rerun_of", where="rerun_of IS NOT NULL"),
     )
 
     id: UUID = Field(primary_key=True)
@@ -186,6 +197,8 @@ class RunRow(TrackerRow, table=True):
     unverifiable_at: OptionalMoment
     erased_at: OptionalMoment
     payloads_purged_at: OptionalMoment
+    rerun_of: UUID | None
+    metadata_patch: OptionalJson
 
 
 class RunRefRow(TrackerRow, table=True):
@@ -491,3 +504,57 @@ class RecorderRow(TrackerRow, table=True):
     dropped: BigInt
     poisoned: BigInt
     spill_bytes: BigInt
+
+
+class BulkRow(TrackerRow, table=True):
+    """An action on many runs."""
+
+    __table_args__ = (
+        check("bulk_action_check", one_of("action", BulkAction)),
+        check("bulk_status_check", one_of("status", BulkStatus)),
+        check(
+            "bulk_finished_check", f"({one_of('status', ENDED_BULKS)}) = (finished_at IS NOT NULL)"
+        ),
+        check(
+            "bulk_total_check",
+            "status IN ('gathering', 'canceled', 'failed') OR total IS NOT NULL",
+        ),
+        check("bulk_rate_check", "rate > 0"),
+        index("bulk_created_idx", "namespace, created_at, id"),
+        {"comment": "Actions on all runs of a filter; arguments are not kept."},
+    )
+
+    id: UUID = Field(primary_key=True)
+    namespace: Str
+    action: Str
+    filter: Json
+    actor: Str
+    reason: OptionalStr
+    status: Str
+    rate: float
+    total: OptionalBigInt
+    error: OptionalStr
+    created_at: MomentOfInsert
+    updated_at: MomentOfInsert
+    finished_at: OptionalMoment
+
+
+class BulkItemRow(TrackerRow, table=True):
+    """One run of a bulk action."""
+
+    __table_args__ = (
+        check("bulk_item_status_check", one_of("status", BulkItemStatus)),
+        check("bulk_item_finished_check", "(status = 'pending') = (finished_at IS NULL)"),
+        check("bulk_item_error_check", "(status = 'failed') = (error_code IS NOT NULL)"),
+        index("bulk_item_status_idx", "bulk_id, status, run_id"),
+        {"comment": "One run of a bulk action, and what came of it."},
+    )
+
+    bulk_id: UUID = Field(primary_key=True)
+    run_id: UUID = Field(primary_key=True)
+    status: str = Field(sa_type=Text, sa_column_kwargs={"server_default": text("'pending'")})
+    tries: int = Field(sa_column_kwargs={"server_default": text("0")})
+    new_run_id: UUID | None
+    error_code: OptionalStr
+    error_message: OptionalStr
+    finished_at: OptionalMoment

@@ -77,12 +77,8 @@ class StartRun(Wire):
     @field_validator("metadata")
     @classmethod
     def _storable(cls, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            encoded = json.dumps(metadata, allow_nan=False).encode()
-        except (ValueError, RecursionError):
-            encoded = b""
-        if metadata is not None and not fits_jsonb(encoded):
-            raise ValueError("expected JSON that Postgres can hold: no NUL, NaN or lone surrogates")
+        if problem := json_problem(metadata):
+            raise ValueError(problem)
         return metadata
 
     @model_validator(mode="after")
@@ -146,6 +142,7 @@ class RunRead(Answer):
     continued_from: UUID | None = None
     continued_to: UUID | None = None
     duplicate_of: UUID | None = None
+    rerun_of: UUID | None = Field(default=None, description="Our id of the run that it repeats.")
     from_history: bool = Field(
         default=False, description="Whether Temporal's history has confirmed the status."
     )
@@ -519,6 +516,17 @@ class ErrorBody(Answer):
     message: str
     error_class: Literal["invalid", "transient", "fatal"] = Field(alias="class")
     details: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+def json_problem(value: Any) -> str | None:
+    """Why Postgres cannot hold a value as jsonb; None if it can."""
+    try:
+        encoded = json.dumps(value, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        encoded = b""
+    if fits_jsonb(encoded):
+        return None
+    return "expected JSON that Postgres can hold: no NUL, NaN or lone surrogates"
 
 
 def parse_ref(ref: str | Ref | tuple[str, str]) -> Ref:

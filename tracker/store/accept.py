@@ -52,6 +52,7 @@ class AcceptedStart:
         metadata: JSON text of an object, if metadata may be kept.
         digest: SHA-256 of what the caller asked for; tells a repeated request from another one
             under the same idempotency key.
+        rerun_of: Our id of the run that it repeats.
     """
 
     id: UUID
@@ -66,6 +67,7 @@ class AcceptedStart:
     metadata: bytes | None = None
     input: StoredPayload | None = None
     idempotency_key: str | None = None
+    rerun_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ def _document(start: AcceptedStart, lease: float, in_transaction: bool) -> str:
         "on_conflict": start.on_conflict,
         "idempotency_key": start.idempotency_key,
         "digest": start.digest.hex(),
+        "rerun_of": start.rerun_of,
         "lease": lease,
         "in_transaction": in_transaction,
         "input_id": input_id,

@@ -121,6 +121,7 @@ _RUN_FIELDS = (
     "continued_from",
     "continued_to",
     "duplicate_of",
+    "rerun_of",
 )
 
 RUN_COLUMNS = (

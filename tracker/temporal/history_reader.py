@@ -14,7 +14,10 @@ from uuid import UUID
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+from temporalio.api.workflowservice.v1 import (
+    GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryResponse,
+)
 from temporalio.client import Client
 from temporalio.converter import WorkflowSerializationContext
 from temporalio.service import RPCError
@@ -129,23 +132,65 @@ class HistoryReader:
         return projected() if len(history) < LARGE else await asyncio.to_thread(projected)
 
     async def _fetch(self, workflow_id: str, run_key: UUID) -> list[HistoryEvent]:
-        execution = WorkflowExecution(workflow_id=workflow_id, run_id=str(run_key))
-        history: list[HistoryEvent] = []
-        token = b""
-        while True:
-            request = GetWorkflowExecutionHistoryRequest(
-                namespace=self.client.namespace, execution=execution, next_page_token=token
+        return await read_history(self.client, workflow_id, run_key, seconds=self._seconds)
+
+
+async def read_history(
+    client: Client, workflow_id: str, run_key: UUID, *, seconds: float
+) -> list[HistoryEvent]:
+    """A run's whole history as Temporal has it; empty if it has none (any more).
+
+    Args:
+        seconds: What one page may take.
+
+    Raises:
+        TransientError: Temporal is away.
+    """
+    history: list[HistoryEvent] = []
+    token = b""
+    while True:
+        page = await _page(client, workflow_id, run_key, token, seconds=seconds)
+        if page is None:
+            return []
+        history.extend(page.history.events)
+        token = page.next_page_token
+        if not token:
+            return history
+
+
+async def read_beginning(
+    client: Client, workflow_id: str, run_key: UUID, *, seconds: float
+) -> HistoryEvent | None:
+    """The first event of a run's history, its start; None if there is none (any more).
+
+    Raises:
+        TransientError: Temporal is away.
+    """
+    page = await _page(client, workflow_id, run_key, b"", seconds=seconds, size=1)
+    return None if page is None else page.history.events[0]
+
+
+async def _page(
+    client: Client,
+    workflow_id: str,
+    run_key: UUID,
+    token: bytes,
+    *,
+    seconds: float,
+    size: int = 0,
+) -> GetWorkflowExecutionHistoryResponse | None:
+    request = GetWorkflowExecutionHistoryRequest(
+        namespace=client.namespace,
+        execution=WorkflowExecution(workflow_id=workflow_id, run_id=str(run_key)),
+        next_page_token=token,
+        maximum_page_size=size,
+    )
+    try:
+        async with bounded_call(seconds):
+            return await client.workflow_service.get_workflow_execution_history(
+                request, retry=True, timeout=timedelta(seconds=seconds)
             )
-            try:
-                async with bounded_call(self._seconds):
-                    page = await self.client.workflow_service.get_workflow_execution_history(
-                        request, retry=True, timeout=timedelta(seconds=self._seconds)
-                    )
-            except RPCError as error:
-                if is_unknown_run(error):
-                    return []
-                raise translate(error) from error
-            history.extend(page.history.events)
-            token = page.next_page_token
-            if not token:
-                return history
+    except RPCError as error:
+        if is_unknown_run(error):
+            return None
+        raise translate(error) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -24,7 +25,7 @@ from tracker.core.ids import new_id
 from tracker.core.memo import MEMO_FIELD, Carried
 from tracker.core.payloads import PayloadPolicy, keeps_text
 from tracker.errors import ConfigurationError, InvalidRequest
-from tracker.models.wire import StartRun
+from tracker.models.wire import RunRead, StartRun
 from tracker.store.accept import AcceptedStart
 from tracker.store.accept_signal import AcceptedSignal, Addressee
 from tracker.temporal.payloads import stored_from_proto
@@ -96,6 +97,46 @@ class StartEncoder:
         memo = await draft.converter.encode([draft.memo])
         return self._accepted(draft, arguments, memo[0])
 
+    async def encode_again(
+        self, start: StartRun, call: StartWorkflowExecutionRequest, *, of: RunRead, digest: bytes
+    ) -> AcceptedStart:
+        """Encode the start of a run that repeats another one.
+
+        Args:
+            start: What the repetition is: type, ref, metadata, task queue, idempotency key.
+            call: What is taken over as it is: the encoded input, timeouts, policies, memo.
+            of: The run that is repeated.
+            digest: `AcceptedStart.digest`: the same for each request to repeat it like this.
+
+        Raises:
+            InvalidRequest: No task queue is known.
+        """
+        draft = self._draft(start, None, None)
+        request = draft.request(self._identity)
+        request.MergeFrom(call)
+        arguments = await self._recoded(call.input.payloads, of.workflow_id, draft)
+        request.ClearField("input")
+        request.input.payloads.extend(arguments)
+        encode = draft.converter.encode if self._needs_loop else None
+        plain = draft.converter.payload_converter.to_payloads
+        [memo] = await encode([draft.memo]) if encode else plain([draft.memo])
+        accepted = self._stored(draft, request, arguments, memo)
+        return replace(accepted, digest=digest, rerun_of=of.run_id)
+
+    async def _recoded(
+        self, payloads: Sequence[Payload], workflow_id: str, draft: _Draft
+    ) -> Sequence[Payload]:
+        """The same arguments for another workflow id, on which a codec's key may depend."""
+        if self._converter.payload_codec is None or not payloads:
+            return payloads
+        before = self._converter.with_context(
+            WorkflowSerializationContext(namespace=self.namespace, workflow_id=workflow_id)
+        )
+        assert before.payload_codec is not None
+        assert draft.converter.payload_codec is not None
+        clear = await before.payload_codec.decode(payloads)
+        return await draft.converter.payload_codec.encode(clear)
+
     def digest(self, start: StartRun) -> bytes:
         """What `AcceptedStart.digest` would be, also where no task queue is known.
 
@@ -141,9 +182,18 @@ class StartEncoder:
     def _accepted(
         self, draft: _Draft, arguments: Sequence[Payload], memo: Payload
     ) -> AcceptedStart:
-        start, rule = draft.start, self._policy.rule_for(draft.workflow_type)
         request = draft.request(self._identity)
         request.input.payloads.extend(arguments)
+        return self._stored(draft, request, arguments, memo)
+
+    def _stored(
+        self,
+        draft: _Draft,
+        request: StartWorkflowExecutionRequest,
+        arguments: Sequence[Payload],
+        memo: Payload,
+    ) -> AcceptedStart:
+        start, rule = draft.start, self._policy.rule_for(draft.workflow_type)
         request.memo.fields[MEMO_FIELD].CopyFrom(memo)
         keeps_metadata = bool(start.metadata) and keeps_text(rule)
         return AcceptedStart(

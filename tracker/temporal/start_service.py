@@ -115,12 +115,30 @@ class StartService:
             if known is None:
                 raise
             return await self._repeated(known.run_id)
+        return await self.start_encoded(encoded)
+
+    async def start_encoded(self, encoded: AcceptedStart) -> StartResult:
+        """Start what `encoder` made; as `start` otherwise."""
         async with self._database.connection() as connection:
             schema = self._database.options.schema
             accepted = await accept(connection, schema, encoded, lease=self._lease)
         if isinstance(accepted, ExistingRun):
             return await self._repeated(accepted.run_id)
         return await self._try(encoded, accepted)
+
+    @property
+    def encoder(self) -> StartEncoder:
+        """What makes the calls to Temporal."""
+        return self._encoder
+
+    async def check_input(self, workflow_type: str, arguments: list[Any]) -> None:
+        """Hold arguments against the schema of a type, if workers announced one.
+
+        Raises:
+            InvalidRequest: They do not fit.
+        """
+        resolved = await self._catalog.resolve(workflow_type, has_queue=True)
+        self._check_arguments(resolved, arguments, single=len(arguments) == 1)
 
     async def _encoded(self, start: StartRun) -> AcceptedStart:
         resolved = await self._catalog.resolve(
@@ -145,13 +163,18 @@ class StartService:
             return await find_key(connection, schema, namespace, start.idempotency_key, digest)
 
     def _check_input(self, start: StartRun, resolved: ResolvedType) -> None:
+        self._check_arguments(resolved, start.arguments, single=start.args is None)
+
+    def _check_arguments(
+        self, resolved: ResolvedType, arguments: list[Any], *, single: bool
+    ) -> None:
         schema = resolved.input_schema
         if schema is None:
             return
         known = self._validators.get(resolved.name)
         if known is None or known[0] != schema:
             known = self._validators[resolved.name] = (schema, InputValidator(schema))
-        known[1].check(start.arguments, single=start.args is None)
+        known[1].check(arguments, single=single)
 
     async def _try(self, encoded: AcceptedStart, accepted: Accepted) -> StartResult:
         leased = LeasedStart(

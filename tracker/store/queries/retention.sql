@@ -125,7 +125,7 @@ ORDER BY r.id
 -- name: erase_run
 UPDATE {schema}.run SET
     erased_at = clock_timestamp(), input_id = NULL, output_id = NULL, metadata = NULL,
-    error_type = NULL, error_message = NULL, error_stack = NULL, task_failure_message = NULL,
+    metadata_patch = NULL,    error_type = NULL, error_message = NULL, error_stack = NULL, task_failure_message = NULL,
     waiting_on = NULL, waiting_on_at = NULL,
     -- Nothing is written to an erased run any more, not even history's verdict.
     unverifiable_at = CASE WHEN run_key IS NOT NULL AND status_version < %(authority)s

@@ -18,7 +18,8 @@ accepted AS MATERIALIZED (
     FROM given, jsonb_to_record(j) AS x(
         id uuid, namespace text, engine text, workflow_type text, workflow_id text,
         task_queue text, ref_type text, ref_id text, ref_version integer, input_id uuid,
-        input_version integer, metadata jsonb, metadata_version bigint, status text, status_version bigint,
+        input_version integer, metadata jsonb, metadata_version bigint, status text,
+        status_version bigint, rerun_of uuid,
         request text, on_conflict text, lease double precision, in_transaction boolean)
     WHERE j->>'idempotency_key' IS NULL OR EXISTS (SELECT FROM claimed)
 ),
@@ -26,10 +27,10 @@ run_row AS (
     INSERT INTO {schema}.run (
         id, namespace, engine, workflow_type, workflow_id, task_queue, ref_type, ref_id,
         ref_version, input_id, input_version, metadata, metadata_version, status, status_version,
-        ordered_at, accepted_at)
+        ordered_at, accepted_at, rerun_of)
     SELECT id, namespace, engine, workflow_type, workflow_id, task_queue, ref_type, ref_id,
            ref_version, input_id, input_version, metadata, metadata_version, status,
-           status_version, at, at
+           status_version, at, at, rerun_of
     FROM accepted
     RETURNING {run_columns}
 ),
