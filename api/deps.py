@@ -13,6 +13,7 @@ from api.auth import Access, Authenticator, requires
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from tracker.store.database import Database
+from tracker.temporal.bulk.service import BulkService
 from tracker.temporal.control import RunControl
 from tracker.temporal.pauses import Pauses
 from tracker.temporal.reruns import Reruns
@@ -38,6 +39,7 @@ class Services:
     reruns: Reruns
     resets: Resets
     pauses: Pauses
+    bulks: BulkService
     authenticator: Authenticator
     metrics: Metrics
     stopping: asyncio.Event

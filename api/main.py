@@ -22,6 +22,7 @@ from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
 from api.routes import (
+    bulk,
     changes,
     control,
     health,
@@ -39,6 +40,7 @@ from tracker.core.payloads import PayloadPolicy
 from tracker.outbox import Relay
 from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
+from tracker.temporal.bulk.service import BulkService
 from tracker.temporal.connection import connect, load_converter
 from tracker.temporal.control import RunControl
 from tracker.temporal.pauses import Pauses
@@ -48,6 +50,8 @@ from tracker.temporal.resets import Resets
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
+
+ROUTES = (runs, control, changes, pausing, bulk, refs, workflows, workflow_types, stats, health)
 
 
 class Api(FastAPI):
@@ -84,7 +88,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.metrics = metrics
     app.state.stopping = asyncio.Event()
     errors.register(app)
-    for module in (runs, control, changes, pausing, refs, workflows, workflow_types, stats, health):
+    for module in ROUTES:
         app.include_router(module.router)
     _surround(app, settings, metrics)
     return app
@@ -146,6 +150,7 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
         reruns=Reruns(reach, starts),
         resets=Resets(reach),
         pauses=Pauses(reach),
+        bulks=BulkService(reach),
         authenticator=Authenticator(database, enabled=settings.auth == "on"),
         metrics=app.state.metrics,
         stopping=app.state.stopping,

@@ -24,6 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from activities.bulk import BulkActivities
 from activities.email import EmailActivities, MailServer
 from examples.sample_shop import sample_order_activities
 from tracker.core.payloads import PayloadPolicy
@@ -31,17 +32,24 @@ from tracker.core.ref_rules import RefRule
 from tracker.outbox.relay import Relay
 from tracker.recorder.options import RecorderOptions, default_spill_dir
 from tracker.store.database import Database
+from tracker.temporal.bulk.carrying_out import BulkWork
+from tracker.temporal.bulk.order import BULK_QUEUE
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
+from tracker.temporal.reach import Reach
 from tracker.temporal.reconcile import Reconciler
 from tracker.temporal.ref_rules import history_rules, load_rules
+from tracker.temporal.start_encoder import StartEncoder
+from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
 from workers.settings import WorkerSettings
+from workflows.bulk import Bulk
 from workflows.email_campaign import EmailCampaign
 from workflows.order_fulfilment import OrderFulfilment, ShipOrder
 
 logger = logging.getLogger(__name__)
 
+BULK_CONNECTIONS = 8
 THREADS = 16
 """Synchronous activities at once."""
 
@@ -59,6 +67,7 @@ async def run(settings: WorkerSettings) -> None:
         async with (
             _reconciling(settings, client),
             _relaying(settings, client),
+            _carrying_out_bulks(settings, client),
             _worker(settings, client, executor),
         ):
             logger.info("worker polls task queue %s", settings.task_queue)
@@ -145,6 +154,28 @@ async def _relaying(settings: WorkerSettings, client: Client) -> AsyncGenerator[
         Relay(database, client.namespace, TemporalStarter(client)),
     ):
         yield
+
+
+@asynccontextmanager
+async def _carrying_out_bulks(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
+    """Serve `/v1/bulk`, on a task queue of its own."""
+    options, policy = settings.database_options(), PayloadPolicy(settings.payload_default)
+    async with Database(options, max_connections=BULK_CONNECTIONS) as database:
+        encoder = StartEncoder(
+            client.namespace, data_converter=client.data_converter, policy=policy
+        )
+        starts = StartService(database, encoder, TemporalStarter(client))
+        activities = BulkActivities(BulkWork(Reach(database, client), starts))
+        async with Worker(
+            client,
+            task_queue=BULK_QUEUE,
+            workflows=[Bulk],
+            activities=[activities.gather, activities.act, activities.end],
+            # A cancellation arrives with the answer to a heartbeat.
+            max_heartbeat_throttle_interval=timedelta(seconds=1),
+            graceful_shutdown_timeout=timedelta(seconds=1),
+        ):
+            yield
 
 
 def _rules(settings: WorkerSettings) -> tuple[RefRule, ...]:

@@ -12,7 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from temporalio import activity, workflow
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
+from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.orders import AddressUnknown, Order, OrderActivities
@@ -23,6 +26,7 @@ from tests.waiting import eventually
 from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.recorder.options import RecorderOptions
 from tracker.store.database import Database, DatabaseOptions
+from tracker.temporal.executions import describe
 from tracker.temporal.plugin import TrackerPlugin
 from tracker.temporal.reconcile import Reconciler, ReconcilerOptions
 from workflows.order_fulfilment import OrderFulfilment, ShipOrder
@@ -79,8 +83,6 @@ class Flaky:
 
     @workflow.run
     async def run(self) -> str:
-        from temporalio.common import RetryPolicy
-
         return await workflow.execute_activity(
             flaky,
             start_to_close_timeout=timedelta(seconds=10),
@@ -96,7 +98,7 @@ class Waits:
         self.gone = False
 
     @workflow.run
-    async def run(self, given: str) -> str:
+    async def run(self, given: Any) -> Any:
         await workflow.wait_condition(lambda: self.gone)
         return given
 
@@ -289,35 +291,26 @@ async def test_a_rerun_with_another_input(api: httpx.AsyncClient) -> None:
     assert (await ended(api, new["run_id"], "completed"))["output"]["value"] == "other"
 
 
-async def forgotten(database: str, temporal_client: Client, run: dict[str, Any]) -> None:
-    """Make Temporal forget a run's history."""
-    from temporalio.api.common.v1 import WorkflowExecution
-    from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-
+async def forgotten(temporal_client: Client, run: dict[str, Any]) -> None:
+    """Make Temporal forget a run."""
     execution = WorkflowExecution(workflow_id=run["workflow_id"], run_id=run["temporal_run_id"])
     await temporal_client.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(
             namespace=temporal_client.namespace, workflow_execution=execution
         )
     )
-    from tracker.temporal.executions import describe
 
     async def gone() -> bool:
-        known = await describe(
-            temporal_client, run["workflow_id"], run["temporal_run_id"], seconds=5
-        )
-        return known is None
+        return await describe(temporal_client, run["workflow_id"], seconds=5) is None
 
     await eventually(gone)
 
 
 async def test_a_rerun_without_history_takes_the_complete_copy(
-    api: httpx.AsyncClient, database: str, temporal_client: Client
+    api: httpx.AsyncClient, temporal_client: Client
 ) -> None:
     old = await start(api, "Waits", input={"a": [1, "ü"]})
-    await post(api, f"/v1/runs/{old['run_id']}/terminate", 200)
-    await ended(api, old["run_id"], "terminated")
-    await forgotten(database, temporal_client, old)
+    await forgotten(temporal_client, old)
 
     new = await post(api, f"/v1/runs/{old['run_id']}/rerun", 201)
     await post(api, f"/v1/runs/{new['run_id']}/signal", 200, name="go")
@@ -329,9 +322,7 @@ async def test_a_rerun_without_history_and_copy_is_refused(
     api: httpx.AsyncClient, database: str, temporal_client: Client
 ) -> None:
     old = await start(api, "Waits", input="secret")
-    await post(api, f"/v1/runs/{old['run_id']}/terminate", 200)
-    await ended(api, old["run_id"], "terminated")
-    await forgotten(database, temporal_client, old)
+    await forgotten(temporal_client, old)
     async with Database(DatabaseOptions(database)) as pool, pool.connection() as connection:
         await connection.execute(
             pool.sql("UPDATE {schema}.payload SET treatment = 'digest', body = NULL")

@@ -228,8 +228,10 @@ async def closed_in_the_tables(
         await write_batch(connection, "flowtrail", fold([closed]))
 
 
-async def test_cancel_before_the_start(control: RunControl, store: Database) -> None:
-    start = encoded(control._client.namespace)
+async def test_cancel_before_the_start(
+    control: RunControl, store: Database, namespace: str
+) -> None:
+    start = encoded(namespace)
     await accepted(store, start)
 
     answer = await control.cancel(start.id, actor="ann")
@@ -240,9 +242,9 @@ async def test_cancel_before_the_start(control: RunControl, store: Database) -> 
 
 
 async def test_a_run_that_has_not_started_takes_no_signals(
-    control: RunControl, store: Database
+    control: RunControl, store: Database, namespace: str
 ) -> None:
-    start = encoded(control._client.namespace)
+    start = encoded(namespace)
     await accepted(store, start)
     with pytest.raises(TransientError, match="not yet started"):
         await control.signal(start.id, "add", [1], actor="ann")

@@ -95,6 +95,16 @@ def step_id(namespace: str, run_key: UUID, kind: StepKind, step_key: str) -> UUI
     return _derived(run_key, "step", namespace, str(run_key), kind, step_key)
 
 
+def keyed_bulk_id(namespace: str, key: str) -> UUID:
+    """Id of a bulk action that was asked for under an idempotency key."""
+    return _derived(_NO_TIME, "bulk", namespace, key)
+
+
+def bulk_deed_id(bulk_id: UUID, run_id: UUID) -> UUID:
+    """Request id of what a bulk action does to one run: the same in every try."""
+    return _derived(bulk_id, "bulk-deed", str(bulk_id), str(run_id))
+
+
 def attempt_id(step: UUID, attempt_key: str) -> UUID:
     """Id of an attempt; `attempt_key` comes from `started_key` or `ordinal_key`."""
     return _derived(step, "attempt", str(step), attempt_key)
@@ -147,6 +157,7 @@ def ordinal_key(number: int) -> str:
     return f"n{number}"
 
 
+_NO_TIME = UUID(int=0)
 _TIME_MASK = (1 << 48) - 1
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0x2 << 62

@@ -12,12 +12,16 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
-from temporalio.api.workflowservice.v1 import RequestCancelWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import (
+    RequestCancelWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest,
+)
 from temporalio.client import (
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateStage,
 )
+from temporalio.converter import WorkflowSerializationContext
 
 from tracker.core.ids import new_id
 from tracker.errors import Conflict, TransientError
@@ -28,6 +32,7 @@ from tracker.store.patch_metadata import patch_metadata
 from tracker.temporal.failures import failure_from_exception
 from tracker.temporal.reach import Reach, check_open, ended
 from tracker.temporal.rpc import NoAnswer
+from tracker.temporal.signal_encoder import converted
 
 
 class RunControl:
@@ -85,14 +90,19 @@ class RunControl:
         *,
         actor: str,
         reason: str | None = None,
+        request_id: str | None = None,
     ) -> ControlAnswer:
-        """Send a signal. Temporal takes it whether or not the workflow knows the name."""
+        """Send a signal. Temporal takes it whether or not the workflow knows the name.
+
+        Args:
+            request_id: A run takes a repeated one once.
+        """
         run = await self._reach.run(run_id)
         async with (
             self._reach.audited("signal", run, actor, reason, name=name),
             self._reach.calling(run),
         ):
-            await self._reach.handle(run).signal(name, args=args)
+            await self._send_signal(run, name, args, actor, request_id or str(new_id()))
         return ControlAnswer(run_id=run.run_id, action="signal")
 
     async def query(self, run_id: UUID, name: str, args: Sequence[Any] = ()) -> CallAnswer:
@@ -169,6 +179,26 @@ class RunControl:
         keys = ", ".join(sorted(patch))
         async with self._reach.audited("patch_metadata", run, actor, reason, keys=keys):
             return await patch_metadata(self._reach.database, run.namespace, run.run_id, patch)
+
+    async def _send_signal(
+        self, run: RunRead, name: str, args: Sequence[Any], actor: str, request_id: str
+    ) -> None:
+        context = WorkflowSerializationContext(namespace=run.namespace, workflow_id=run.workflow_id)
+        converter = self._reach.client.data_converter.with_context(context)
+        # `encode` converts too; this one tells a caller what it gave that cannot be converted.
+        converted(converter, args, field="args")
+        request = SignalWorkflowExecutionRequest(
+            namespace=run.namespace,
+            workflow_execution=self._reach.execution(run),
+            signal_name=name,
+            identity=actor,
+            request_id=request_id,
+        )
+        if args:
+            request.input.payloads.extend(await converter.encode(args))
+        await self._reach.client.workflow_service.signal_workflow_execution(
+            request, retry=True, timeout=timedelta(seconds=self._reach.seconds)
+        )
 
     async def _cancel_before_start(self, run: RunRead, action: str) -> ControlAnswer | None:
         """None: the run has started, or ended, and is not the outbox's matter any more."""

@@ -44,6 +44,13 @@ class Reach:
         self.database = database
         self.client = client
         self.seconds = seconds
+        self._noted: dict[str, str] = {}
+
+    def noting(self, **details: str) -> Reach:
+        """The same way, with these details in each entry of the audit."""
+        reach = Reach(self.database, self.client, seconds=self.seconds)
+        reach._noted = self._noted | details
+        return reach
 
     async def run(self, run_id: UUID) -> RunRead:
         """A run by our id or Temporal's.
@@ -109,7 +116,7 @@ class Reach:
                 run_id=run.run_id,
                 outcome=outcome,
                 reason=reason,
-                details={name: text for name, text in details.items() if text is not None} or None,
+                details=self._noted | {k: v for k, v in details.items() if v is not None} or None,
             )
             await self._record(entry)
 
