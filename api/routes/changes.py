@@ -74,11 +74,11 @@ async def reset(access: Controlling, run_id: UUID, request: ResetRun | None = No
 
 @router.patch(
     "",
-    operation_id="patch_run",
+    operation_id="patch_metadata",
     summary="Change a run's metadata",
     responses=declared(NotFound, Conflict, *READS),
 )
-async def patch_run(access: Controlling, run_id: UUID, request: PatchRun) -> RunRead:
+async def patch_metadata(access: Controlling, run_id: UUID, request: PatchRun) -> RunRead:
     """Sets the keys that are named, or takes them away with null; open and closed runs alike. The
     workflow does not see it, and what the workflow sets later does not undo it."""
     return await access.services.control.patch_metadata(

@@ -42,6 +42,19 @@ RULES: dict[str, str | None] = {
     "terminate": "control",
     "signal": "control",
     "update": "control",
+    "rerun": "control",
+    "reset": "control",
+    "patch_metadata": "control",
+    "pause": "control",
+    "unpause": "control",
+    "pause_step": "control",
+    "unpause_step": "control",
+    "retry_step": "control",
+    "start_bulk": "control",
+    "cancel_bulk": "control",
+    "get_bulk": "read",
+    "list_bulks": "read",
+    "bulk_items": "read",
     "health": None,
     "ready": None,
 }
@@ -50,6 +63,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "signal": {"name": "x"},
     "query": {"name": "x"},
     "update": {"name": "x"},
+    "patch_metadata": {"metadata": {"a": 1}},
+    "start_bulk": {"action": "cancel", "filter": {"task_queue": "absent"}, "dry_run": True},
 }
 
 
@@ -62,7 +77,8 @@ class Operation:
     path: str
 
     async def call(self, api: httpx.AsyncClient, headers: dict[str, str]) -> httpx.Response:
-        places = {"run_id": new_id(), "step_id": new_id(), "ref_type": "order", "ref_id": "o-1"}
+        ids = {name: new_id() for name in ("run_id", "step_id", "bulk_id")}
+        places = {**ids, "ref_type": "order", "ref_id": "o-1"}
         body = BODIES.get(self.name)
         return await api.request(
             self.method, self.path.format(**places), headers=headers, json=body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -255,3 +256,94 @@ def test_every_status_can_be_asked_for(cli: CommandLine) -> None:
     cli.answer_with(Script(*[ok(runs=[])] * len(RunStatus)))
     for status in RunStatus:
         cli.run("runs", "list", "--status", status)
+
+
+def test_rerun_prints_the_new_run(cli: CommandLine) -> None:
+    script = Script(started())
+    cli.answer_with(script)
+    said = cli.run("runs", "rerun", str(NEXT), "--input", '{"a": 1}', "--idempotency-key", "k")
+    assert said.stdout.strip() == str(RUN)
+    assert script.requests[0].url.path == f"/v1/runs/{NEXT}/rerun"
+    assert script.bodies == [{"input": {"a": 1}, "idempotency_key": "k"}]
+
+
+def test_reset_tells_what_runs_again(cli: CommandLine) -> None:
+    answer = ok(run_id=str(RUN), new_run_id=str(NEXT), event_id=15, repeats=["refund"])
+    script = Script(answer, answer)
+    cli.answer_with(script)
+    said = cli.run("runs", "reset", str(RUN), "--reason", "again")
+    assert said.stdout == f"{NEXT}\n"
+    assert "from event 15" in said.stderr
+    assert "runs again: refund" in said.stderr
+    cli.run("runs", "reset", str(RUN), "--step", str(NEXT), "--dry-run")
+    assert script.bodies == [
+        {"reason": "again"},
+        {"to": "step", "step_id": str(NEXT), "dry_run": True},
+    ]
+    assert (
+        "not both"
+        in cli.run("runs", "reset", str(RUN), "--step", str(NEXT), "--event", "3", code=2).stderr
+    )
+
+
+def test_pausing_a_step(cli: CommandLine) -> None:
+    script = Script(*(ok(run_id=str(RUN), action="done") for _ in range(3)))
+    cli.answer_with(script)
+    cli.run("runs", "pause-step", str(RUN), str(NEXT))
+    cli.run("runs", "unpause-step", str(RUN), str(NEXT), "--reset-attempts")
+    cli.run("runs", "retry-step", str(RUN), str(NEXT), "--reason", "fixed")
+    paths = [request.url.path.rpartition("/")[2] for request in script.requests]
+    assert paths == ["pause", "unpause", "retry"]
+    assert script.bodies == [{}, {"reset_attempts": True}, {"reason": "fixed"}]
+
+
+def test_metadata_is_json_where_it_can_be(cli: CommandLine) -> None:
+    script = Script(httpx.Response(200, json=RUN_BODY | {"metadata": {"n": 1}}))
+    cli.answer_with(script)
+    said = cli.run("runs", "set-metadata", str(RUN), "n=1", "owner=ann", "--remove", "old")
+    assert script.bodies == [{"metadata": {"n": 1, "owner": "ann", "old": None}}]
+    assert '"n": 1' in said.stdout
+
+
+def bulk_body(**fields: Any) -> dict[str, Any]:
+    return {
+        "bulk_id": str(NEXT),
+        "action": "rerun",
+        "filter": {"status": ["failed"]},
+        "status": "acting",
+        "actor": "ops",
+        "rate": 20,
+        "created_at": "2026-01-31T00:00:00Z",
+        "updated_at": "2026-01-31T00:00:00Z",
+    } | fields
+
+
+def test_a_bulk_action_is_only_counted_without_yes(cli: CommandLine) -> None:
+    script = Script(ok(count=3, exceeds_max_runs=True, runs=[RUN_BODY]))
+    cli.answer_with(script)
+    said = cli.run("bulk", "start", "rerun", "--status", "failed", "--max-runs", "2")
+    assert "would take more than 2 run(s); nothing was done" in said.stderr
+    assert script.bodies == [
+        {"action": "rerun", "filter": {"status": ["failed"]}, "max_runs": 2, "dry_run": True}
+    ]
+
+
+def test_a_bulk_action_is_waited_for(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.cli.bulk.POLL_SECONDS", 0)
+    ended = bulk_body(status="completed", total=2, done=1, failed=1)
+    script = Script(httpx.Response(202, json=bulk_body()), ok(**bulk_body()), ok(**ended))
+    cli.answer_with(script)
+    arguments = ("bulk", "start", "rerun", "--status", "failed", "--yes", "--wait")
+    said = cli.run(*arguments, code=1)
+    assert "completed" in said.stdout
+    assert [request.method for request in script.requests] == ["POST", "GET", "GET"]
+
+
+def test_items_of_a_bulk_action(cli: CommandLine) -> None:
+    item = {"run_id": str(RUN), "status": "failed", "tries": 1, "error_code": "conflict"}
+    page = {"items": [item], "next_cursor": "c"}
+    script = Script(ok(**page), ok(items=[item]))
+    cli.answer_with(script)
+    found = cli.json("bulk", "items", str(NEXT), "--status", "failed")
+    assert [one["error_code"] for one in found] == ["conflict", "conflict"]
+    assert dict(script.requests[1].url.params) == {"status": "failed", "cursor": "c"}

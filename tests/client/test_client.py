@@ -268,7 +268,7 @@ def test_both_clients_have_the_same_methods_and_parameters() -> None:
     def surface(client: type) -> dict[str, list[tuple[str, Any]]]:
         return {
             name: [(p.name, p.kind) for p in inspect.signature(member).parameters.values()]
-            for name, member in vars(client).items()
+            for name, member in inspect.getmembers(client)
             if inspect.isfunction(member) and (not name.startswith("_") or name == "__init__")
         }
 
@@ -286,3 +286,65 @@ async def test_clients_are_context_managers(caller: Caller) -> None:
             await opened.list_runs()
     with pytest.raises(RuntimeError, match="closed"):
         await settle(client.list_runs())
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "options", "request_line", "body"),
+    [
+        ("rerun", (RUN,), {}, f"POST /v1/runs/{RUN}/rerun", {}),
+        (
+            "rerun",
+            (RUN, None),
+            {"idempotency_key": "k"},
+            f"POST /v1/runs/{RUN}/rerun",
+            {"input": None, "idempotency_key": "k"},
+        ),
+        ("pause", (RUN,), {"reason": "why"}, f"POST /v1/runs/{RUN}/pause", {"reason": "why"}),
+        ("retry_step", (RUN, NEXT), {}, f"POST /v1/runs/{RUN}/steps/{NEXT}/retry", {}),
+        (
+            "patch_metadata",
+            (RUN, {"a": None}),
+            {},
+            f"PATCH /v1/runs/{RUN}",
+            {"metadata": {"a": None}},
+        ),
+    ],
+)
+async def test_calls_that_change_runs(
+    caller: Caller,
+    method: str,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    request_line: str,
+    body: dict[str, Any],
+) -> None:
+    script = Script(ok(**(RUN_BODY | {"action": method})))
+    await caller.call(script, method, *args, **options)
+    [sent] = script.requests
+    assert f"{sent.method} {sent.url.path}" == request_line
+    assert script.bodies == [body]
+
+
+async def test_a_bulk_action_sends_its_filter_as_a_body(caller: Caller) -> None:
+    script = Script(ok(count=1, exceeds_max_runs=False, runs=[RUN_BODY]))
+    filters = {"ref": "order/1", "status": "failed", "metadata": {"n": 1}}
+    preview = await caller.call(script, "preview_bulk", "signal", filters, signal_name="go")
+    assert preview.count == 1
+    assert script.bodies == [
+        {
+            "action": "signal",
+            "filter": {
+                "ref_type": "order",
+                "ref_id": "1",
+                "status": ["failed"],
+                "metadata": {"n": ["1"]},
+            },
+            "signal_name": "go",
+            "dry_run": True,
+        }
+    ]
+
+
+async def test_a_bulk_action_on_everything_is_refused_before_sending(caller: Caller) -> None:
+    with pytest.raises(errors.InvalidRequest, match="at least one filter"):
+        await caller.call(Script(), "start_bulk", "cancel", {})

@@ -73,6 +73,16 @@ FINE: dict[str, dict[str, Any]] = {
         "leased_until": NOW,
     },
     "api_key": {"id": ID, "name": "ci", "secret_hash": b"\x00", "scopes": ["read", "start"]},
+    "bulk": {
+        "id": ID,
+        "namespace": "ns",
+        "action": "rerun",
+        "filter": Jsonb({}),
+        "actor": "ops",
+        "status": "gathering",
+        "rate": 20,
+    },
+    "bulk_item": {"bulk_id": ID, "run_id": ID},
 }
 """A row of each table that the schema accepts."""
 
@@ -117,6 +127,22 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
             {"error_stack": "where"},
         )
     ),
+    ("run", "run_metadata_patch_check", {"metadata_patch": Jsonb([])}),
+    (
+        "run",
+        "run_metadata_patch_check",
+        ENDED | {"erased_at": NOW, "metadata_patch": Jsonb({})},
+    ),
+    ("bulk", "bulk_action_check", {"action": "dance"}),
+    ("bulk", "bulk_status_check", {"status": "paused"}),
+    ("bulk", "bulk_finished_check", {"status": "completed", "total": 1}),
+    ("bulk", "bulk_finished_check", {"finished_at": NOW}),
+    ("bulk", "bulk_total_check", {"status": "acting"}),
+    ("bulk", "bulk_rate_check", {"rate": 0}),
+    ("bulk_item", "bulk_item_status_check", {"status": "tried", "finished_at": NOW}),
+    ("bulk_item", "bulk_item_finished_check", {"status": "done"}),
+    ("bulk_item", "bulk_item_error_check", {"status": "failed", "finished_at": NOW}),
+    ("bulk_item", "bulk_item_error_check", {"error_code": "conflict"}),
     ("run_ref", "run_ref_length_check", {"ref_type": ""}),
     ("run_ref", "run_ref_length_check", {"ref_type": "t" * 101}),
     ("run_ref", "run_ref_length_check", {"ref_type": "a/b"}),

@@ -10,6 +10,7 @@ from tracker import __version__
 from tracker.cli import (
     backfill,
     beside,
+    bulk,
     keys,
     outbox,
     refs,
@@ -44,6 +45,7 @@ def build_app() -> typer.Typer:
     stats.register(app)
     verify.register(app)
     app.add_typer(runs.commands, name="runs")
+    app.add_typer(bulk.commands, name="bulk")
     app.add_typer(refs.commands, name="refs")
     app.add_typer(outbox.commands, name="outbox")
     app.add_typer(keys.commands, name="keys")

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 import typer
 
+from tracker.cli import run_changes
 from tracker.cli.output import JsonFlag, write_json
+from tracker.cli.run_arguments import (
+    ArgsOption,
+    MetadataOption,
+    ReasonOption,
+    RefOption,
+    RunArgument,
+    arguments,
+    grouped,
+    json_value,
+    pairs,
+    read,
+    utc,
+    write_control,
+)
 from tracker.cli.run_page import write_page, write_run
 from tracker.cli.settings import load_settings
 from tracker.client import UNSET, RunFilters, StartOptions, TrackerClient
-from tracker.models.wire import ControlAnswer
 
 commands = typer.Typer(no_args_is_help=True, help="Start, list, show and control runs.")
-
-RunArgument = Annotated[str, typer.Argument(help="Run id, ours or Temporal's.")]
-ReasonOption = Annotated[str | None, typer.Option(help="Goes into the audit.")]
-RefOption = Annotated[str | None, typer.Option(help="Business object, as ref_type/ref_id.")]
-ArgsOption = Annotated[
-    list[str] | None, typer.Option("--arg", help="One argument, as JSON; repeatable.")
-]
-MetadataOption = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable; the value is text.")
-]
 
 
 @commands.command()
@@ -53,9 +53,9 @@ def start(
 ) -> None:
     """Start a workflow and print the run's id."""
     options: StartOptions = {
-        "args": _arguments(args) if args else None,
+        "args": arguments(args) if args else None,
         "ref": ref,
-        "metadata": dict(_pairs(metadata)) if metadata else None,
+        "metadata": dict(pairs(metadata)) if metadata else None,
         "idempotency_key": idempotency_key,
         "task_queue": task_queue,
         "workflow_id": workflow_id,
@@ -63,7 +63,7 @@ def start(
         "execution_timeout": execution_timeout,
         "run_timeout": run_timeout,
     }
-    given = UNSET if input is None else _json("--input", _read(input))
+    given = UNSET if input is None else json_value("--input", read(input))
     with _client() as client:
         run = client.start_workflow(workflow_type, given, **options)
     if json:
@@ -98,13 +98,13 @@ def list_(
         "ref": ref,
         "workflow_type": workflow_type,
         "status": status,
-        "metadata": _grouped(metadata),
+        "metadata": grouped(metadata),
         "workflow_id": workflow_id,
         "task_queue": task_queue,
-        "started_after": _utc(started_after),
-        "started_before": _utc(started_before),
-        "finished_after": _utc(finished_after),
-        "finished_before": _utc(finished_before),
+        "started_after": utc(started_after),
+        "started_before": utc(started_before),
+        "finished_after": utc(finished_after),
+        "finished_before": utc(finished_before),
         "order": "oldest" if oldest else None,
         "limit": limit,
         "cursor": cursor,
@@ -144,14 +144,14 @@ def result(
 def cancel(run_id: RunArgument, reason: ReasonOption = None, json: JsonFlag = False) -> None:
     """Ask a run to end."""
     with _client() as client:
-        _write_control(client.cancel(run_id, reason=reason), as_json=json)
+        write_control(client.cancel(run_id, reason=reason), as_json=json)
 
 
 @commands.command()
 def terminate(run_id: RunArgument, reason: ReasonOption = None, json: JsonFlag = False) -> None:
     """End a run without asking it."""
     with _client() as client:
-        _write_control(client.terminate(run_id, reason=reason), as_json=json)
+        write_control(client.terminate(run_id, reason=reason), as_json=json)
 
 
 @commands.command()
@@ -164,61 +164,12 @@ def signal(
 ) -> None:
     """Send a signal to a run."""
     with _client() as client:
-        answer = client.signal(run_id, name, *_arguments(args or []), reason=reason)
-    _write_control(answer, as_json=json)
+        answer = client.signal(run_id, name, *arguments(args or []), reason=reason)
+    write_control(answer, as_json=json)
+
+
+run_changes.register(commands)
 
 
 def _client() -> TrackerClient:
     return load_settings().client()
-
-
-def _write_control(answer: ControlAnswer, *, as_json: bool) -> None:
-    if as_json:
-        write_json(answer)
-        return
-    before = " before it started" if answer.canceled_before_start else ""
-    typer.echo(f"{answer.action}: {answer.run_id}{before}")
-
-
-def _arguments(args: Sequence[str]) -> list[Any]:
-    return [_json("--arg", text) for text in args]
-
-
-def _read(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    if text == "@-":
-        return sys.stdin.read()
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"--input: {error}") from error
-
-
-def _json(option: str, text: str) -> Any:
-    try:
-        return jsonlib.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"""{option} is not JSON ({error}); text needs quotes: '"text"'"""
-        ) from error
-
-
-def _pairs(given: Sequence[str]) -> list[tuple[str, str]]:
-    split = [pair.partition("=") for pair in given]
-    if not all(key and equals for key, equals, _ in split):
-        raise typer.BadParameter("--metadata: expected KEY=VALUE")
-    return [(key, value) for key, _, value in split]
-
-
-def _grouped(given: Sequence[str] | None) -> dict[str, list[str]] | None:
-    grouped: dict[str, list[str]] = {}
-    for key, value in _pairs(given or []):
-        grouped.setdefault(key, []).append(value)
-    return grouped or None
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None or moment.tzinfo is not None:
-        return moment
-    return moment.replace(tzinfo=UTC)

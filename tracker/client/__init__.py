@@ -5,12 +5,22 @@ requirements alone: no Temporal, no database driver.
 """
 
 from tracker.client.async_client import AsyncTrackerClient
-from tracker.client.options import UNSET, ResultOptions, RunFilters, StartOptions, WorkflowFilters
+from tracker.client.options import (
+    UNSET,
+    BulkOptions,
+    ResetOptions,
+    ResultOptions,
+    RunFilters,
+    StartOptions,
+    WorkflowFilters,
+)
 from tracker.client.sync_client import TrackerClient
 
 __all__ = [
     "UNSET",
     "AsyncTrackerClient",
+    "BulkOptions",
+    "ResetOptions",
     "ResultOptions",
     "RunFilters",
     "StartOptions",

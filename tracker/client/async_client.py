@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying
 
 from tracker.client import calls
 from tracker.client.answers import read_answer, transport_errors
+from tracker.client.async_control import AsyncRunActions
 from tracker.client.calls import Call, RunId
 from tracker.client.options import (
     UNSET,
@@ -27,8 +28,6 @@ from tracker.client.retrying import retrying_options
 from tracker.client.waiting import Flow, Pause, output_of
 from tracker.models.stats import Stats
 from tracker.models.wire import (
-    CallAnswer,
-    ControlAnswer,
     Health,
     RefOverview,
     RunDetail,
@@ -44,7 +43,7 @@ from tracker.models.wire import (
 T = TypeVar("T")
 
 
-class AsyncTrackerClient:
+class AsyncTrackerClient(AsyncRunActions):
     """`TrackerClient` for asyncio; share one per event loop.
 
     Args:
@@ -144,39 +143,6 @@ class AsyncTrackerClient:
     ) -> Any:
         """Wait for the run's end and return its output; see `TrackerClient.result`."""
         return await self._drive(output_of(run_id, options, as_type, self._clock))
-
-    async def cancel(self, run_id: RunId, *, reason: str | None = None) -> ControlAnswer:
-        """Ask the run to end; a run that Temporal does not have yet is canceled at once."""
-        return await self._send(calls.control("cancel", run_id, reason))
-
-    async def terminate(self, run_id: RunId, *, reason: str | None = None) -> ControlAnswer:
-        """End the run without asking it."""
-        return await self._send(calls.control("terminate", run_id, reason))
-
-    async def signal(
-        self, run_id: RunId, name: str, *args: Any, reason: str | None = None
-    ) -> ControlAnswer:
-        """Send a signal."""
-        return await self._send(calls.signal(run_id, name, args, reason))
-
-    async def query(self, run_id: RunId, name: str, *args: Any) -> Any:
-        """Ask the workflow's code a question; returns its answer."""
-        return await self._send(calls.query(run_id, name, args))
-
-    async def update(
-        self,
-        run_id: RunId,
-        name: str,
-        *args: Any,
-        update_id: str | None = None,
-        wait: float = 30.0,
-        reason: str | None = None,
-    ) -> CallAnswer:
-        """Send an update and wait at most `wait` seconds (up to 60) for its result; an answer with
-        `done` False can be asked for again by its `update_id`."""
-        return await self._send(
-            calls.update(run_id, name, args, update_id=update_id, wait=wait, reason=reason)
-        )
 
     async def ready(self) -> Health:
         """Whether the API can serve; `status` is `ok`, or `degraded` while Temporal is away."""

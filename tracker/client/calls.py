@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -31,23 +31,17 @@ from tracker.client.options import (
 from tracker.errors import InvalidRequest
 from tracker.models.stats import Stats
 from tracker.models.wire import (
-    CallAnswer,
-    ControlAnswer,
-    ControlRun,
     Health,
     Page,
-    QueryRun,
     RefOverview,
     RunDetail,
     RunFilter,
     RunPage,
     RunResult,
-    SignalRun,
     StartedRun,
     StartRun,
     StepDetail,
     Timeline,
-    UpdateRun,
     WorkflowFilter,
     WorkflowPage,
     WorkflowTypeRead,
@@ -55,8 +49,16 @@ from tracker.models.wire import (
     parse_ref,
 )
 
+
+class Paged(Protocol):
+    """A page of any list."""
+
+    next_cursor: str | None
+
+
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+P = TypeVar("P", bound=Paged)
 RunId = UUID | str
 """Our run id or Temporal's."""
 Params = tuple[tuple[str, str], ...]
@@ -108,7 +110,7 @@ def start_workflow(
     Raises:
         InvalidRequest: If the arguments contradict each other or are not JSON-able.
     """
-    fields = _with_ref(_given(options))
+    fields = with_ref(given(options))
     for name in ("start_delay", "execution_timeout", "run_timeout"):
         if name in fields:
             fields[name] = seconds(fields[name])
@@ -118,35 +120,35 @@ def start_workflow(
         fields["input"] = input
     for name in ("input", "args", "metadata"):
         if name in fields:
-            fields[name] = _jsonable(name, fields[name])
-    request = _checked(StartRun, workflow_type=workflow_type, **fields)
+            fields[name] = jsonable(name, fields[name])
+    request = checked(StartRun, workflow_type=workflow_type, **fields)
     return Call(
         "POST",
         "/v1/runs",
         StartedRun.model_validate_json,
-        body=_body(request),
+        body=body_of(request),
         repeatable=request.idempotency_key is not None,
     )
 
 
 def get_run(run_id: RunId) -> Call[RunDetail]:
     """`GET /v1/runs/{id}`."""
-    return _get(_run_path(run_id), RunDetail)
+    return get(run_path(run_id), RunDetail)
 
 
 def get_step(run_id: RunId, step_id: RunId) -> Call[StepDetail]:
     """`GET /v1/runs/{id}/steps/{step_id}`."""
-    return _get(f"{_run_path(run_id)}/steps/{_uuid('step_id', step_id)}", StepDetail)
+    return get(f"{run_path(run_id)}/steps/{uuid_of('step_id', step_id)}", StepDetail)
 
 
 def timeline(run_id: RunId) -> Call[Timeline]:
     """`GET /v1/runs/{id}/timeline`."""
-    return _get(f"{_run_path(run_id)}/timeline", Timeline)
+    return get(f"{run_path(run_id)}/timeline", Timeline)
 
 
 def result(run_id: RunId, wait: float) -> Call[RunResult]:
     """`GET /v1/runs/{id}/result?wait=`; the answer may come later than `wait`, never much."""
-    call = _get(f"{_run_path(run_id)}/result", RunResult, (("wait", f"{wait:.3f}"),))
+    call = get(f"{run_path(run_id)}/result", RunResult, (("wait", f"{wait:.3f}"),))
     return replace(call, patience=wait)
 
 
@@ -156,14 +158,23 @@ def list_runs(filters: RunFilters) -> Call[RunPage]:
     Raises:
         InvalidRequest: If a filter is unknown, out of range, or a time has no zone.
     """
-    fields = _listed(_with_ref(_given(filters)), "workflow_type", "status")
+    return get("/v1/runs", RunPage, params(checked(RunFilter, **run_fields(filters))))
+
+
+def run_fields(filters: RunFilters) -> dict[str, Any]:
+    """Run filters as fields of `RunFilter`.
+
+    Raises:
+        InvalidRequest: If a ref or a metadata value cannot be one.
+    """
+    fields = listed(with_ref(given(filters)), "workflow_type", "status")
     metadata: Mapping[str, Any] = fields.pop("metadata", {})
-    fields["metadata"] = {key: _texts(key, value) for key, value in metadata.items()}
-    checked = _checked(RunFilter, **fields)
-    return _get("/v1/runs", RunPage, _params(checked))
+    if metadata:
+        fields["metadata"] = {key: texts(key, value) for key, value in metadata.items()}
+    return fields
 
 
-def next_page(call: Call[RunPage], page: RunPage) -> Call[RunPage] | None:
+def next_page(call: Call[P], page: P) -> Call[P] | None:
     """The call for the page after `page`; None after the last."""
     if page.next_cursor is None:
         return None
@@ -177,8 +188,8 @@ def list_workflows(filters: WorkflowFilters) -> Call[WorkflowPage]:
     Raises:
         InvalidRequest: If a filter is unknown or out of range.
     """
-    fields = _listed(_with_ref(_given(filters)), "workflow_type")
-    return _get("/v1/workflows", WorkflowPage, _params(_checked(WorkflowFilter, **fields)))
+    fields = listed(with_ref(given(filters)), "workflow_type")
+    return get("/v1/workflows", WorkflowPage, params(checked(WorkflowFilter, **fields)))
 
 
 def runs_by_ref(ref: RefLike, limit: int | None, cursor: str | None) -> Call[RefOverview]:
@@ -188,9 +199,9 @@ def runs_by_ref(ref: RefLike, limit: int | None, cursor: str | None) -> Call[Ref
         InvalidRequest: If it is not a ref, or the limit is out of range.
     """
     parsed = parse_ref(ref)
-    page = _checked(Page, **_given({"limit": limit, "cursor": cursor}))
+    page = checked(Page, **given({"limit": limit, "cursor": cursor}))
     path = f"/v1/refs/{_segment(parsed.ref_type)}/{_segment(parsed.ref_id)}"
-    return _get(path, RefOverview, _params(page))
+    return get(path, RefOverview, params(page))
 
 
 def workflow_types() -> Call[list[WorkflowTypeRead]]:
@@ -213,63 +224,21 @@ def ready() -> Call[Health]:
     return Call("GET", "/readyz", Health.model_validate_json)
 
 
-def control(action: str, run_id: RunId, reason: str | None) -> Call[ControlAnswer]:
-    """`POST /v1/runs/{id}/cancel` and `/terminate`."""
-    request = _checked(ControlRun, **_given({"reason": reason}))
-    return _post(run_id, action, ControlAnswer.model_validate_json, request)
+def get(path: str, model: type[M], query: Params = ()) -> Call[M]:
+    """A read of a model."""
+    return Call("GET", path, model.model_validate_json, params=query, repeatable=True)
 
 
-def signal(
-    run_id: RunId, name: str, args: Sequence[Any], reason: str | None
-) -> Call[ControlAnswer]:
-    """`POST /v1/runs/{id}/signal`."""
-    fields = _given({"name": name, "args": _jsonable("args", args), "reason": reason})
-    return _post(run_id, "signal", ControlAnswer.model_validate_json, _checked(SignalRun, **fields))
+def run_path(run_id: RunId) -> str:
+    """Path of a run.
+
+    Raises:
+        InvalidRequest: If it is no UUID.
+    """
+    return f"/v1/runs/{uuid_of('run_id', run_id)}"
 
 
-def query(run_id: RunId, name: str, args: Sequence[Any]) -> Call[Any]:
-    """`POST /v1/runs/{id}/query`; gives the query's result. Changes nothing, hence repeatable."""
-    request = _checked(QueryRun, name=name, args=_jsonable("args", args))
-    call = _post(run_id, "query", lambda body: CallAnswer.model_validate_json(body).result, request)
-    return replace(call, repeatable=True)
-
-
-def update(
-    run_id: RunId,
-    name: str,
-    args: Sequence[Any],
-    *,
-    update_id: str | None,
-    wait: float,
-    reason: str | None,
-) -> Call[CallAnswer]:
-    """`POST /v1/runs/{id}/update`; repeatable by its update id, which Temporal carries out once."""
-    fields = _given(
-        {
-            "name": name,
-            "args": _jsonable("args", args),
-            "update_id": update_id,
-            "wait": wait,
-            "reason": reason,
-        }
-    )
-    call = _post(run_id, "update", CallAnswer.model_validate_json, _checked(UpdateRun, **fields))
-    return replace(call, patience=wait, repeatable=update_id is not None)
-
-
-def _get(path: str, model: type[M], params: Params = ()) -> Call[M]:
-    return Call("GET", path, model.model_validate_json, params=params, repeatable=True)
-
-
-def _post(run_id: RunId, action: str, read: Callable[[bytes], T], request: BaseModel) -> Call[T]:
-    return Call("POST", f"{_run_path(run_id)}/{action}", read, body=_body(request))
-
-
-def _run_path(run_id: RunId) -> str:
-    return f"/v1/runs/{_uuid('run_id', run_id)}"
-
-
-def _uuid(name: str, value: RunId) -> UUID:
+def uuid_of(name: str, value: RunId) -> UUID:
     try:
         return value if isinstance(value, UUID) else UUID(value)
     except ValueError:
@@ -281,11 +250,13 @@ def _segment(text: str) -> str:
     return quote(text, safe="").replace(".", "%2E")
 
 
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given: None counts as absent."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _with_ref(fields: dict[str, Any]) -> dict[str, Any]:
+def with_ref(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields with `ref` taken apart."""
     ref: RefLike | None = fields.pop("ref", None)
     if ref is None:
         return fields
@@ -295,12 +266,14 @@ def _with_ref(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"ref_type": parsed.ref_type, "ref_id": parsed.ref_id}
 
 
-def _listed(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+def listed(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Fields of which a single text may stand for a list."""
     single = {name: [fields[name]] for name in names if isinstance(fields.get(name), str)}
     return fields | single
 
 
-def _texts(key: str, value: Any) -> list[str]:
+def texts(key: str, value: Any) -> list[str]:
+    """Metadata values to filter by, as text."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [_text(key, value)]
     return [_text(key, item) for item in cast("Sequence[Any]", value)]
@@ -318,7 +291,8 @@ def _text(key: str, value: Any) -> str:
     )
 
 
-def _jsonable(name: str, value: Any) -> Any:
+def jsonable(name: str, value: Any) -> Any:
+    """A value as JSON can carry it."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     try:
@@ -327,7 +301,8 @@ def _jsonable(name: str, value: Any) -> Any:
         raise InvalidRequest(f"{name} cannot be turned into JSON: {error}", field=name) from error
 
 
-def _checked(model: type[M], **fields: Any) -> M:
+def checked(model: type[M], **fields: Any) -> M:
+    """A request, or InvalidRequest that names the field."""
     try:
         return model(**fields)
     except ValidationError as error:
@@ -337,11 +312,13 @@ def _checked(model: type[M], **fields: Any) -> M:
         raise InvalidRequest(message, field=where) from error
 
 
-def _body(request: BaseModel) -> bytes:
+def body_of(request: BaseModel) -> bytes:
+    """A request as JSON."""
     # Not pydantic's own JSON: it would turn NaN into null without a word.
     try:
         return json.dumps(
             request.model_dump(exclude_unset=True),
+            default=to_jsonable_python,
             allow_nan=False,
             ensure_ascii=False,
             separators=(",", ":"),
@@ -350,7 +327,8 @@ def _body(request: BaseModel) -> bytes:
         raise InvalidRequest(f"the request cannot be turned into JSON: {error}") from error
 
 
-def _params(filters: BaseModel) -> Params:
+def params(filters: BaseModel) -> Params:
+    """A filter as query parameters."""
     pairs: list[tuple[str, str]] = []
     for name, value in filters.model_dump(mode="json", exclude_unset=True).items():
         if isinstance(value, dict):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal, TypedDict
+from uuid import UUID
 
 import httpx
 
@@ -116,6 +117,44 @@ class RunFilters(WorkflowFilters, total=False):
     finished_after: datetime | None
     finished_before: datetime | None
     order: Literal["newest", "oldest"] | None
+
+
+class ResetOptions(TypedDict, total=False):
+    """Keyword arguments of `reset`; without any, the run goes on from the step that failed last.
+
+    Attributes:
+        to: `failed_step`, `step` (give `step_id`) or `event` (give `event_id`).
+        reapply_signals, reapply_updates: Whether what came later reaches the new run; absent: True.
+        dry_run: Only tell what would run again.
+        reason: For the audit.
+    """
+
+    to: Literal["failed_step", "step", "event"] | None
+    step_id: UUID | str | None
+    event_id: int | None
+    reapply_signals: bool | None
+    reapply_updates: bool | None
+    dry_run: bool | None
+    reason: str | None
+
+
+class BulkOptions(TypedDict, total=False):
+    """Keyword arguments of `start_bulk` and `preview_bulk`.
+
+    Attributes:
+        signal_name, signal_args: Of action `signal`.
+        rate: Runs a second, at most; absent: 20.
+        max_runs: Refuse a filter that has more; absent: 10,000.
+        idempotency_key: The same key gives the same bulk action.
+        reason: For the audit.
+    """
+
+    signal_name: str | None
+    signal_args: Sequence[Any] | None
+    rate: float | None
+    max_runs: int | None
+    idempotency_key: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

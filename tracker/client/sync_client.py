@@ -22,11 +22,10 @@ from tracker.client.options import (
     WorkflowFilters,
 )
 from tracker.client.retrying import retrying_options
+from tracker.client.sync_control import RunActions
 from tracker.client.waiting import Flow, Pause, output_of
 from tracker.models.stats import Stats
 from tracker.models.wire import (
-    CallAnswer,
-    ControlAnswer,
     Health,
     RefOverview,
     RunDetail,
@@ -42,7 +41,7 @@ from tracker.models.wire import (
 T = TypeVar("T")
 
 
-class TrackerClient:
+class TrackerClient(RunActions):
     """Client of the tracker's API for blocking code; one per process, safe to share by threads.
 
     Args:
@@ -169,39 +168,6 @@ class TrackerClient:
             OutputNotKept: It completed, but the tracker does not hold the output.
         """
         return self._drive(output_of(run_id, options, as_type, self._clock))
-
-    def cancel(self, run_id: RunId, *, reason: str | None = None) -> ControlAnswer:
-        """Ask the run to end; a run that Temporal does not have yet is canceled at once."""
-        return self._send(calls.control("cancel", run_id, reason))
-
-    def terminate(self, run_id: RunId, *, reason: str | None = None) -> ControlAnswer:
-        """End the run without asking it."""
-        return self._send(calls.control("terminate", run_id, reason))
-
-    def signal(
-        self, run_id: RunId, name: str, *args: Any, reason: str | None = None
-    ) -> ControlAnswer:
-        """Send a signal."""
-        return self._send(calls.signal(run_id, name, args, reason))
-
-    def query(self, run_id: RunId, name: str, *args: Any) -> Any:
-        """Ask the workflow's code a question; returns its answer."""
-        return self._send(calls.query(run_id, name, args))
-
-    def update(
-        self,
-        run_id: RunId,
-        name: str,
-        *args: Any,
-        update_id: str | None = None,
-        wait: float = 30.0,
-        reason: str | None = None,
-    ) -> CallAnswer:
-        """Send an update and wait at most `wait` seconds (up to 60) for its result; an answer with
-        `done` False can be asked for again by its `update_id`."""
-        return self._send(
-            calls.update(run_id, name, args, update_id=update_id, wait=wait, reason=reason)
-        )
 
     def ready(self) -> Health:
         """Whether the API can serve; `status` is `ok`, or `degraded` while Temporal is away.

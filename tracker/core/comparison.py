@@ -158,7 +158,7 @@ def compare(stored: StoredRun, history: Batch) -> list[Difference]:
         In a stable order; empty if history confirms every declared field.
     """
     (told,) = history.runs.values()
-    expected = {**told, "metadata": patched(told.get("metadata"), stored.run["metadata_patch"])}
+    expected = {**told, "metadata": patched(told.get("metadata"), stored.run.get("metadata_patch"))}
     is_closed = expected["status"] in CLOSED_RUN_STATUSES
     found = list(_fields(RUN, "run", stored.run, expected, decided=is_closed))
     if not is_closed and stored.run["status"] in CLOSED_RUN_STATUSES:
