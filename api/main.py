@@ -29,6 +29,7 @@ from api.routes import (
     pausing,
     refs,
     runs,
+    search,
     stats,
     workflow_types,
     workflows,
@@ -51,7 +52,19 @@ from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
 
-ROUTES = (runs, control, changes, pausing, bulk, refs, workflows, workflow_types, stats, health)
+ROUTES = (
+    runs,
+    control,
+    changes,
+    pausing,
+    bulk,
+    search,
+    refs,
+    workflows,
+    workflow_types,
+    stats,
+    health,
+)
 
 
 class Api(FastAPI):

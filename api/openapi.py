@@ -18,6 +18,7 @@ TAGS = [
     {"name": "runs", "description": "One execution of a workflow each."},
     {"name": "control", "description": "Acting on a run; who and why is kept in the audit."},
     {"name": "bulk", "description": "One action on every run of a filter."},
+    {"name": "search", "description": "Across runs: what fails, of what, how long things take."},
     {"name": "refs", "description": "Everything of one business object."},
     {"name": "workflows", "description": "Workflow types, and workflows: one type for one ref."},
     {"name": "health", "description": "For load balancers, orchestrators and Prometheus."},

@@ -42,6 +42,10 @@ RULES: dict[str, str | None] = {
     "terminate": "control",
     "signal": "control",
     "update": "control",
+    "failed_steps": "read",
+    "failures": "read",
+    "workflow_stats": "read",
+    "workflow_graph": "read",
     "rerun": "control",
     "reset": "control",
     "patch_metadata": "control",
@@ -78,7 +82,7 @@ class Operation:
 
     async def call(self, api: httpx.AsyncClient, headers: dict[str, str]) -> httpx.Response:
         ids = {name: new_id() for name in ("run_id", "step_id", "bulk_id")}
-        places = {**ids, "ref_type": "order", "ref_id": "o-1"}
+        places = {**ids, "workflow_type": "Order", "ref_type": "order", "ref_id": "o-1"}
         body = BODIES.get(self.name)
         return await api.request(
             self.method, self.path.format(**places), headers=headers, json=body

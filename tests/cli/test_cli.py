@@ -347,3 +347,80 @@ def test_items_of_a_bulk_action(cli: CommandLine) -> None:
     found = cli.json("bulk", "items", str(NEXT), "--status", "failed")
     assert [one["error_code"] for one in found] == ["conflict", "conflict"]
     assert dict(script.requests[1].url.params) == {"status": "failed", "cursor": "c"}
+
+
+def test_what_is_failing(cli: CommandLine) -> None:
+    step = {
+        "step_id": str(NEXT),
+        "run_id": str(RUN),
+        "temporal_run_id": str(NEXT),
+        "kind": "activity",
+        "name": "charge",
+        "status": "scheduled",
+        "attempts": 7,
+        "error_type": "Busy",
+        "first_failed_at": "2026-01-31T00:00:00Z",
+        "failed_at": "2026-01-31T00:00:00Z",
+        "failure": str(NEXT),
+    }
+    script = Script(ok(steps=[step], next_cursor="c"), ok(steps=[]))
+    cli.answer_with(script)
+    said = cli.run("failing", "--type", "Order", "--limit", "1")
+    assert "charge" in said.stdout
+    assert "there are more" in said.stderr
+    params = script.requests[0].url.params
+    assert params.get_list("status") == ["scheduled", "started"]
+    assert "nothing is failing" in cli.run("failing").stdout
+
+
+def test_failures_and_times(cli: CommandLine) -> None:
+    group = {
+        "failure": str(NEXT),
+        "error_type": "Busy",
+        "message": "no answer",
+        "name": "charge",
+        "kind": "activity",
+        "workflow_types": ["Order"],
+        "steps": 12,
+        "runs": 12,
+        "failed": 3,
+        "retrying": 9,
+        "recovered": 0,
+        "first_failed_at": "2026-01-31T00:00:00Z",
+        "failed_at": "2026-01-31T00:00:00Z",
+        "build_ids": [],
+    }
+    since = "2026-01-31T00:00:00Z"
+    spread = {"p50": 1.0, "p95": 2.5}
+    of_type = {
+        "workflow_type": "Order",
+        "runs": 4,
+        "failed": 1,
+        "failure_rate": 0.25,
+        "duration": spread,
+    }
+    step = {
+        "workflow_type": "Order",
+        "name": "charge",
+        "kind": "activity",
+        "steps": 4,
+        "failed": 0,
+        "failure_rate": 0.0,
+        "attempts": 1.5,
+        "duration": spread,
+        "queue": spread,
+        "execution": spread,
+        "backoff": {},
+    }
+    sampled = {"sampled": 2000, "since": since, "truncated": True}
+    script = Script(
+        ok(groups=[group], **sampled), ok(workflow_types=[of_type], steps=[step], **sampled)
+    )
+    cli.answer_with(script)
+    said = cli.run("failures", "--hours", "2")
+    assert "no answer" in said.stdout
+    assert "latest 2000 failed steps" in said.stderr
+    said = cli.run("times")
+    assert "25.0%" in said.stdout
+    assert "2.500 s" in said.stdout
+    assert "latest 2000 runs" in said.stderr

@@ -348,3 +348,39 @@ async def test_a_bulk_action_sends_its_filter_as_a_body(caller: Caller) -> None:
 async def test_a_bulk_action_on_everything_is_refused_before_sending(caller: Caller) -> None:
     with pytest.raises(errors.InvalidRequest, match="at least one filter"):
         await caller.call(Script(), "start_bulk", "cancel", {})
+
+
+FAILED_STEP = {
+    "step_id": str(NEXT),
+    "temporal_run_id": str(NEXT),
+    "kind": "activity",
+    "name": "charge",
+    "status": "failed",
+    "error_type": "Declined",
+    "first_failed_at": "2026-01-31T00:00:00Z",
+    "failed_at": "2026-01-31T00:00:00Z",
+    "failure": str(NEXT),
+}
+
+
+async def test_looking_across_runs(caller: Caller) -> None:
+    script = Script(ok(steps=[FAILED_STEP], next_cursor="c"), ok(steps=[FAILED_STEP]))
+    found = await caller.call(script, "iter_failed_steps", status="failed", min_attempts=2)
+    assert [step.name for step in found] == ["charge", "charge"]
+    assert dict(script.requests[1].url.params) == {
+        "status": "failed",
+        "min_attempts": "2",
+        "cursor": "c",
+    }
+    script = Script(ok(groups=[], sampled=0, since="2026-01-31T00:00:00Z", truncated=False))
+    await caller.call(script, "failures", window=timedelta(hours=2), error_text="no")
+    assert dict(script.requests[0].url.params) == {"window": "7200.0", "error_text": "no"}
+    script = Script(ok(workflow_type="a/b", runs=0, nodes=[], edges=[]))
+    await caller.call(script, "workflow_graph", "a/b", window=60)
+    assert script.requests[0].url.raw_path == b"/v1/workflow-types/a%2Fb/graph?window=60"
+
+
+async def test_durations_of_runs_are_sent_as_seconds(caller: Caller) -> None:
+    script = Script(ok(runs=[]))
+    await caller.call(script, "list_runs", min_duration=timedelta(minutes=1), failure=RUN)
+    assert dict(script.requests[0].url.params) == {"min_duration": "60.0", "failure": str(RUN)}

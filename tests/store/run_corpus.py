@@ -19,6 +19,9 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 SPAN = timedelta(hours=6)
 TYPES = ("Order", "Email", "Report")
 QUEUES = ("orders", "mail")
+BUILDS = ("1.0", "1.1")
+STEPS = ("charge", "ship")
+PARENTS = (new_id(), new_id())
 LABELS = {"tier": ("gold", "silver", "true"), "region": ("eu", "us"), "n": ("1", "2.50")}
 REFS = tuple((kind, f"{kind}-{n}") for kind in ("order", "tenant") for n in range(4))
 
@@ -38,6 +41,22 @@ class StoredRun:
     finished_at: datetime | None
     refs: frozenset[tuple[str, str]]
     labels: dict[str, str] = field(default_factory=dict[str, str])
+    run_key: UUID | None = None
+    build_id: str | None = None
+    parent: UUID | None = None
+    rerun_of: UUID | None = None
+    failed_steps: frozenset[tuple[str, str]] = frozenset()
+    waits_for: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.finished_at is None
+
+    @property
+    def duration(self) -> float | None:
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
 
     def passes(self, filters: RunFilter) -> bool:
         """Whether the filter lets it through; says nothing about pages."""
@@ -48,9 +67,26 @@ class StoredRun:
             and (not filters.status or self.status in filters.status)
             and filters.workflow_id in (None, self.workflow_id)
             and filters.task_queue in (None, self.task_queue)
+            and filters.build_id in (None, self.build_id)
+            and filters.parent in (None, self.parent)
+            and not (filters.roots_only and self.parent is not None)
+            and filters.rerun_of in (None, self.rerun_of)
+            and self._fails(filters)
+            and (
+                filters.waiting_on is None
+                or (self.is_open and filters.waiting_on == self.waits_for)
+            )
+            and _lasted(self.duration, filters.min_duration, filters.max_duration)
             and _within(self.started_at, filters.started_after, filters.started_before)
             and _within(self.finished_at, filters.finished_after, filters.finished_before)
         )
+
+    def _fails(self, filters: RunFilter) -> bool:
+        ended = {name for name, status in self.failed_steps if status == "failed"}
+        tried = {name for name, status in self.failed_steps if status == "scheduled"}
+        if filters.failed_step is not None and filters.failed_step not in ended:
+            return False
+        return not filters.retrying or (bool(tried) and self.is_open)
 
     def _has_ref(self, ref_type: str | None, ref_id: str | None) -> bool:
         if ref_type is None:
@@ -87,7 +123,18 @@ def _run(chance: random.Random) -> StoredRun:
         finished_at=finished_at if status in CLOSED_RUN_STATUSES else None,
         refs=frozenset(chance.sample(REFS, chance.randrange(4))),
         labels={k: chance.choice(v) for k, v in LABELS.items() if chance.random() < 0.7},
+        run_key=None if never_started else new_id(),
+        build_id=chance.choice((*BUILDS, None)),
+        parent=chance.choice((*PARENTS, None, None)),
+        rerun_of=chance.choice((PARENTS[0], None, None, None)),
+        failed_steps=frozenset() if never_started else _failed_steps(chance),
+        waits_for=chance.choice(("timer", "signal", None)),
     )
+
+
+def _failed_steps(chance: random.Random) -> frozenset[tuple[str, str]]:
+    names = [name for name in STEPS if chance.random() < 0.2]
+    return frozenset((name, chance.choice(("failed", "scheduled", "completed"))) for name in names)
 
 
 async def store_runs(database: Database, runs: list[StoredRun]) -> None:
@@ -103,7 +150,12 @@ async def _insert(connection: AsyncConnection, database: Database, run: StoredRu
         "id": run.id,
         "namespace": run.namespace,
         "engine": "temporal",
-        "run_key": None if run.started_at is None else new_id(),
+        "run_key": run.run_key,
+        "build_id": run.build_id,
+        "parent_run_key": run.parent,
+        "rerun_of": run.rerun_of,
+        "waiting_on": None if run.waits_for is None else Jsonb([{"kind": run.waits_for}]),
+        "waiting_on_at": None if run.waits_for is None else run.ordered_at,
         "workflow_type": run.workflow_type,
         "workflow_id": run.workflow_id,
         "task_queue": run.task_queue,
@@ -126,11 +178,37 @@ async def _insert(connection: AsyncConnection, database: Database, run: StoredRu
             database.sql("INSERT INTO {schema}.run_ref VALUES (%s, %s, %s, %s, %s)"),
             [run.id, run.namespace, ref_type, ref_id, run.ordered_at],
         )
+    for name, status in run.failed_steps:
+        await connection.execute(
+            database.sql(
+                "INSERT INTO {schema}.step_failure (step_id, namespace, run_key, workflow_type,"
+                " kind, name, status, attempts, error_type, error_message, first_at, seen_at)"
+                " VALUES (%s, %s, %s, %s, 'activity', %s, %s, 2, 'Boom', 'no', %s, %s)"
+            ),
+            [
+                new_id(),
+                run.namespace,
+                run.run_key,
+                run.workflow_type,
+                name,
+                status,
+                run.ordered_at,
+                run.ordered_at,
+            ],
+        )
     for key, value in run.labels.items():
         await connection.execute(
             database.sql("INSERT INTO {schema}.run_label VALUES (%s, %s, %s, %s, %s)"),
             [run.id, key, value, run.namespace, run.ordered_at],
         )
+
+
+def _lasted(seconds: float | None, at_least: float | None, at_most: float | None) -> bool:
+    if at_least is None and at_most is None:
+        return True
+    if seconds is None:
+        return False
+    return (at_least is None or seconds >= at_least) and (at_most is None or seconds <= at_most)
 
 
 def _within(moment: datetime | None, after: datetime | None, before: datetime | None) -> bool:

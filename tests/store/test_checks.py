@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -83,6 +83,17 @@ FINE: dict[str, dict[str, Any]] = {
         "rate": 20,
     },
     "bulk_item": {"bulk_id": ID, "run_id": ID},
+    "step_failure": {
+        "step_id": ID,
+        "namespace": "ns",
+        "run_key": ID,
+        "kind": "activity",
+        "name": "charge",
+        "status": "failed",
+        "error_type": "Busy",
+        "first_at": NOW,
+        "seen_at": NOW,
+    },
 }
 """A row of each table that the schema accepts."""
 
@@ -133,6 +144,9 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
         "run_metadata_patch_check",
         ENDED | {"erased_at": NOW, "metadata_patch": Jsonb({})},
     ),
+    ("step_failure", "step_failure_kind_check", {"kind": "span"}),
+    ("step_failure", "step_failure_status_check", {"status": "running"}),
+    ("step_failure", "step_failure_seen_check", {"first_at": NOW + timedelta(days=1)}),
     ("bulk", "bulk_action_check", {"action": "dance"}),
     ("bulk", "bulk_status_check", {"status": "paused"}),
     ("bulk", "bulk_finished_check", {"status": "completed", "total": 1}),

@@ -53,6 +53,8 @@ def test_any_order_duplication_and_split_gives_the_rows_of_the_fold(
         assert stored_payloads(connection) == set(expected.payloads)
         assert stored_refs(connection) == expected_refs(expected)
         assert stored_labels(connection) == expected_labels(expected)
+        failures = stored_failures(connection)
+        assert expected_failures(expected).items() <= failures.items()
     finally:
         connection.rollback()
 
@@ -91,6 +93,20 @@ def expected_refs(batch: Batch) -> set[tuple[UUID, Ref, datetime]]:
         if row.get("ref_type") is not None
     }
     return {(run_id, ref, batch.runs[run_id]["ordered_at"]) for run_id, ref in links}
+
+
+def stored_failures(connection: psycopg.Connection[Row]) -> dict[UUID, str]:
+    rows = connection.execute("SELECT step_id, status FROM flowtrail.step_failure")
+    return {row["step_id"]: row["status"] for row in rows}
+
+
+def expected_failures(batch: Batch) -> dict[UUID, str]:
+    """Steps with an error of their own or of an attempt, and how they stand."""
+    failed = {row["id"] for row in batch.steps.values() if row.get("error_type") is not None}
+    failed |= {
+        row["step_id"] for row in batch.attempts.values() if row.get("error_type") is not None
+    }
+    return {step_id: batch.steps[step_id]["status"] for step_id in failed}
 
 
 def stored_labels(connection: psycopg.Connection[Row]) -> set[tuple[UUID, str]]:

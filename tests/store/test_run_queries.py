@@ -13,11 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.run_corpus import (
+    BUILDS,
     LABELS,
+    PARENTS,
     QUEUES,
     REFS,
     SPAN,
     START,
+    STEPS,
     TYPES,
     StoredRun,
     some_runs,
@@ -105,6 +108,17 @@ EACH_FILTER: list[dict[str, Any]] = [
     {"finished_before": MIDDLE},
     {"finished_after": MIDDLE, "finished_before": MIDDLE + timedelta(minutes=10)},
     {"started_after": MIDDLE, "status": ["running"], "metadata": {"region": ["eu"]}},
+    {"build_id": "1.1"},
+    {"parent": PARENTS[0]},
+    {"roots_only": True},
+    {"rerun_of": PARENTS[0]},
+    {"failed_step": "charge"},
+    {"retrying": True},
+    {"waiting_on": "timer"},
+    {"waiting_on": "nothing"},
+    {"min_duration": 1200},
+    {"max_duration": 600.5},
+    {"min_duration": 60, "max_duration": 1200, "roots_only": True, "build_id": "1.0"},
 ]
 
 
@@ -134,6 +148,13 @@ some_filters = st.fixed_dictionaries(
         "started_before": moments,
         "finished_after": moments,
         "finished_before": moments,
+        "build_id": st.sampled_from([*BUILDS, "absent"]),
+        "parent": st.sampled_from(PARENTS),
+        "roots_only": st.booleans(),
+        "failed_step": st.sampled_from([*STEPS, "absent"]),
+        "retrying": st.just(True),
+        "waiting_on": st.sampled_from(["timer", "signal"]),
+        "min_duration": st.floats(0, 3600),
     },
 )
 some_refs = st.one_of(
@@ -162,7 +183,15 @@ async def test_pages_are_stable_while_runs_come_in(database: str) -> None:
         expected = corpus.expected()
         found, cursor = await corpus.page(limit=20)
         newcomers = [
-            replace(run, id=new_id(), ordered_at=START + SPAN * 2, refs=frozenset(), labels={})
+            replace(
+                run,
+                id=new_id(),
+                run_key=None,
+                ordered_at=START + SPAN * 2,
+                refs=frozenset(),
+                labels={},
+                failed_steps=frozenset(),
+            )
             for run in runs[:30]
         ]
         await store_runs(pool, newcomers)

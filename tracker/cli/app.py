@@ -17,6 +17,7 @@ from tracker.cli import (
     repair,
     retention,
     runs,
+    search,
     setup,
     stats,
     verify,
@@ -43,6 +44,7 @@ def build_app() -> typer.Typer:
     repair.register(app)
     retention.register(app)
     stats.register(app)
+    search.register(app)
     verify.register(app)
     app.add_typer(runs.commands, name="runs")
     app.add_typer(bulk.commands, name="bulk")

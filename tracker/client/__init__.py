@@ -8,10 +8,12 @@ from tracker.client.async_client import AsyncTrackerClient
 from tracker.client.options import (
     UNSET,
     BulkOptions,
+    FailureFilters,
     ResetOptions,
     ResultOptions,
     RunFilters,
     StartOptions,
+    StepFilters,
     WorkflowFilters,
 )
 from tracker.client.sync_client import TrackerClient
@@ -20,10 +22,12 @@ __all__ = [
     "UNSET",
     "AsyncTrackerClient",
     "BulkOptions",
+    "FailureFilters",
     "ResetOptions",
     "ResultOptions",
     "RunFilters",
     "StartOptions",
+    "StepFilters",
     "TrackerClient",
     "WorkflowFilters",
 ]

@@ -168,6 +168,9 @@ def run_fields(filters: RunFilters) -> dict[str, Any]:
         InvalidRequest: If a ref or a metadata value cannot be one.
     """
     fields = listed(with_ref(given(filters)), "workflow_type", "status")
+    for name in ("min_duration", "max_duration"):
+        if name in fields:
+            fields[name] = seconds(fields[name])
     metadata: Mapping[str, Any] = fields.pop("metadata", {})
     if metadata:
         fields["metadata"] = {key: texts(key, value) for key, value in metadata.items()}
@@ -200,7 +203,7 @@ def runs_by_ref(ref: RefLike, limit: int | None, cursor: str | None) -> Call[Ref
     """
     parsed = parse_ref(ref)
     page = checked(Page, **given({"limit": limit, "cursor": cursor}))
-    path = f"/v1/refs/{_segment(parsed.ref_type)}/{_segment(parsed.ref_id)}"
+    path = f"/v1/refs/{segment(parsed.ref_type)}/{segment(parsed.ref_id)}"
     return get(path, RefOverview, params(page))
 
 
@@ -245,7 +248,8 @@ def uuid_of(name: str, value: RunId) -> UUID:
         raise InvalidRequest(f"expected {name} to be a UUID, got {value!r}", field=name) from None
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
+    """A text as one segment of a path."""
     # Dots are escaped too: URL libraries resolve the segments "." and "..".
     return quote(text, safe="").replace(".", "%2E")
 

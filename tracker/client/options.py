@@ -16,7 +16,7 @@ import httpx
 
 from tracker import __version__
 from tracker.core.ids import Ref
-from tracker.core.status import RunStatus
+from tracker.core.status import RunStatus, StepStatus
 from tracker.errors import InvalidRequest
 from tracker.models.wire import Priority
 
@@ -106,6 +106,12 @@ class RunFilters(WorkflowFilters, total=False):
         status: One or several; any of them.
         metadata: Key to one or several values: any value of a key, every key.
         started_after, started_before, finished_after, finished_before: Aware datetimes.
+        parent, rerun_of: Our id of a run, or Temporal's (of `rerun_of` ours alone).
+        failure: Fingerprint of a group that `failures` told.
+        failed_step: Name of a step that ended as failed.
+        retrying: True: a step is tried again and again.
+        waiting_on: Kind of thing that an open run waits for, such as `timer`.
+        min_duration, max_duration: Seconds or timedelta, of ended runs.
     """
 
     status: RunStatus | str | Sequence[RunStatus | str] | None
@@ -117,6 +123,16 @@ class RunFilters(WorkflowFilters, total=False):
     finished_after: datetime | None
     finished_before: datetime | None
     order: Literal["newest", "oldest"] | None
+    build_id: str | None
+    parent: UUID | str | None
+    roots_only: bool | None
+    rerun_of: UUID | str | None
+    failure: UUID | str | None
+    failed_step: str | None
+    retrying: bool | None
+    waiting_on: str | None
+    min_duration: Duration | None
+    max_duration: Duration | None
 
 
 class ResetOptions(TypedDict, total=False):
@@ -155,6 +171,48 @@ class BulkOptions(TypedDict, total=False):
     max_runs: int | None
     idempotency_key: str | None
     reason: str | None
+
+
+class StepFilters(TypedDict, total=False):
+    """Filters of `failed_steps` and `iter_failed_steps`; all given ones must hold.
+
+    Attributes:
+        status: One or several; `scheduled` and `started` are being retried.
+        error_text: Words of the message.
+        failure: Fingerprint of a group that `failures` told.
+        failed_after, failed_before: Aware datetimes.
+        limit: Steps of a page, at most 500.
+        cursor: `next_cursor` of the page before.
+    """
+
+    workflow_type: str | None
+    name: str | None
+    status: StepStatus | str | Sequence[StepStatus | str] | None
+    min_attempts: int | None
+    error_type: str | None
+    error_text: str | None
+    failure: UUID | str | None
+    failed_after: datetime | None
+    failed_before: datetime | None
+    limit: int | None
+    cursor: str | None
+
+
+class FailureFilters(TypedDict, total=False):
+    """Filters of `failures`.
+
+    Attributes:
+        window: Seconds or timedelta back from now; absent: a day.
+        name: Of the step.
+        limit: Groups, at most 200.
+    """
+
+    window: Duration | None
+    workflow_type: str | None
+    name: str | None
+    build_id: str | None
+    error_text: str | None
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ WRITER = {
         "reconcile_cursor",
         "run",
         "step",
+        "step_failure",
         "workflow_type",
     ),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
@@ -39,6 +40,7 @@ API = {
         "recorder",
         "reconcile_cursor",
         "step",
+        "step_failure",
     ),
     # Never UPDATE or DELETE: nobody but the owner rewrites what was done and by whom.
     "SELECT, INSERT": ("audit", "bulk", "idempotency", "payload", "run_ref", "workflow"),
@@ -65,6 +67,7 @@ READER = {
         "run_label",
         "run_ref",
         "step",
+        "step_failure",
         "workflow",
         "workflow_type",
     ),

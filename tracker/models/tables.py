@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, text
+from sqlalchemy import BigInteger, Column, Computed, Index, Text, Uuid, text
 from sqlmodel import Field
 
 from tracker.core.payloads import Treatment
@@ -50,6 +50,12 @@ from tracker.models.columns import (
     unique,
 )
 
+FINGERPRINT = (
+    "md5(error_type || chr(31) || name || chr(31) || left(regexp_replace(regexp_replace("
+    "coalesce(error_message, ''), "
+    "'[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|0x[0-9a-fA-F]+', '<id>', 'g'), "
+    "'[0-9]+([.,:][0-9]+)*', '<n>', 'g'), 300))::uuid"
+)
 OPEN_RUN_STATUSES = [status for status in RunStatus if status not in CLOSED_RUN_STATUSES]
 OPEN_STEP_STATUSES = [status for status in StepStatus if status not in CLOSED_STEP_STATUSES]
 KEPT_TREATMENTS = [treatment for treatment in Treatment if treatment is not Treatment.NONE]
@@ -144,6 +150,13 @@ class RunRow(TrackerRow, table=True):
             "run_metadata_patch_check",
             "metadata_patch IS NULL OR (jsonb_typeof(metadata_patch) = 'object' "
             "AND erased_at IS NULL)",
+        ),
+        index("run_build_idx", "namespace, build_id, ordered_at, id", where="build_id IS NOT NULL"),
+        Index(
+            "run_duration_idx",
+            "namespace",
+            text("(finished_at - started_at)"),
+            postgresql_where=text("finished_at IS NOT NULL"),
         ),
         index("run_rerun_idx", "namespace, rerun_of", where="rerun_of IS NOT NULL"),
     )
@@ -504,6 +517,49 @@ class RecorderRow(TrackerRow, table=True):
     dropped: BigInt
     poisoned: BigInt
     spill_bytes: BigInt
+
+
+class StepFailureRow(TrackerRow, table=True):
+    """A step of which at least one attempt failed."""
+
+    __table_args__ = (
+        check("step_failure_kind_check", one_of("kind", StepKind)),
+        check("step_failure_status_check", one_of("status", StepStatus)),
+        check("step_failure_seen_check", "seen_at >= first_at"),
+        index("step_failure_seen_idx", "namespace, seen_at, step_id"),
+        index("step_failure_status_idx", "namespace, status, seen_at, step_id"),
+        index("step_failure_type_idx", "namespace, workflow_type, seen_at, step_id"),
+        index("step_failure_name_idx", "namespace, name, seen_at, step_id"),
+        index("step_failure_error_idx", "namespace, error_type, seen_at, step_id"),
+        index("step_failure_fingerprint_idx", "namespace, fingerprint, seen_at, step_id"),
+        index("step_failure_run_idx", "namespace, run_key"),
+        Index(
+            "step_failure_text_idx",
+            text("to_tsvector('simple', coalesce(error_message, ''))"),
+            postgresql_using="gin",
+        ),
+        {
+            "comment": "Steps of which at least one attempt failed, as they stand now, with the "
+            "latest error."
+        },
+    )
+
+    step_id: UUID = Field(primary_key=True)
+    namespace: Str
+    run_key: UUID
+    workflow_type: OptionalStr
+    kind: Str
+    name: Str
+    status: Str
+    attempts: int | None
+    error_type: Str
+    error_message: OptionalStr
+    build_id: OptionalStr
+    first_at: Moment
+    seen_at: Moment
+    fingerprint: UUID = Field(
+        sa_column=Column(Uuid, Computed(FINGERPRINT, persisted=True), nullable=False)
+    )
 
 
 class BulkRow(TrackerRow, table=True):

@@ -484,10 +484,36 @@ class RunFilter(Page):
         default=None, description="At this moment or later."
     )
     finished_before: AwareDatetime | None = Field(default=None, description="Before then.")
+    build_id: Name | None = Field(default=None, description="Build of the worker that ran it last.")
+    parent: UUID | None = Field(default=None, description="Children of this run, by either id.")
+    roots_only: bool = Field(default=False, description="Only runs that no other run started.")
+    rerun_of: UUID | None = Field(default=None, description="Runs that repeat this one.")
+    failure: UUID | None = Field(
+        default=None, description="Runs of a group of `GET /v1/failures`, by its fingerprint."
+    )
+    failed_step: Name | None = Field(
+        default=None, description="Runs in which a step of this name has ended as failed."
+    )
+    retrying: bool | None = Field(
+        default=None, description="True: open runs of which a step is tried again and again."
+    )
+    waiting_on: Name | None = Field(
+        default=None,
+        description="Open runs that wait for this kind of thing, as `waiting_on` of a run tells.",
+        examples=["timer"],
+    )
+    min_duration: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Seconds; ended runs that took longer."
+    )
+    max_duration: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Seconds; ended runs that took less."
+    )
     order: Literal["newest", "oldest"] = "newest"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.retrying is False:
+            raise ValueError("retrying can only be true; leave it out otherwise")
         if self.ref_id is not None and self.ref_type is None:
             raise ValueError("ref_id needs ref_type beside it")
         return self

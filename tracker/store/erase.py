@@ -91,7 +91,7 @@ async def _erase_run(
     }
     await _rows(connection, database, "lock_runs", given)
     found = await _rows(connection, database, "values_of", given)
-    for name in ("erase_run", "erase_steps", "erase_attempts"):
+    for name in ("erase_run", "erase_steps", "erase_attempts", "erase_step_failures"):
         await connection.execute(database.sql(_SQL[name]), given)
     values = {"values": [row["id"] for row in found]}
     [gone] = await _rows(connection, database, "delete_values", values)

@@ -165,6 +165,7 @@ def _purge_batch(session: _Session, runs: list[dict[str, Any]], report: PurgeRep
         name = "count_values" if session.order.dry_run else "delete_values"
         if not session.order.dry_run and deletes:
             session.change("delete_attempts", **of_runs)
+            session.change("delete_step_failures", **of_runs)
             session.change("delete_steps", **of_runs)
         [freed] = session.rows(name, values=values)
         if not session.order.dry_run:

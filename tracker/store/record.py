@@ -199,6 +199,56 @@ label_rows AS (
     WHERE kept.value <> excluded.value
     RETURNING 1
 ),
+failed AS (
+    -- Whatever order facts come in: an attempt's error makes the row, the step's row its state.
+    SELECT DISTINCT ON (s.id) s.id, s.namespace, s.run_key, s.kind, s.name, s.status, s.attempts,
+           e.error_type, e.error_message, e.build_id, e.at,
+           min(e.at) OVER (PARTITION BY s.id) AS first_at
+    FROM step_rows s
+    CROSS JOIN LATERAL (
+        SELECT a.error_type, a.error_message, a.build_id,
+               coalesce(a.finished_at, a.started_at) AS at
+        FROM attempt_rows a WHERE a.step_id = s.id AND a.error_type IS NOT NULL
+        UNION ALL
+        SELECT s.error_type, s.error_message, NULL,
+               coalesce(s.finished_at, s.last_started_at, s.started_at, s.recorded_at)
+        WHERE s.error_type IS NOT NULL
+    ) e
+    ORDER BY s.id, e.at DESC, e.build_id
+),
+failure_rows AS (
+    INSERT INTO {{schema}}.step_failure AS kept (
+        step_id, namespace, run_key, workflow_type, kind, name, status, attempts, error_type,
+        error_message, build_id, first_at, seen_at)
+    SELECT f.id, f.namespace, f.run_key, coalesce(
+               (SELECT r.workflow_type FROM run_rows r
+                WHERE r.namespace = f.namespace AND r.run_key = f.run_key LIMIT 1),
+               (SELECT r.workflow_type FROM {{schema}}.run r
+                WHERE r.namespace = f.namespace AND r.run_key = f.run_key)),
+           f.kind, f.name, f.status, f.attempts, f.error_type, f.error_message, f.build_id,
+           f.first_at, f.at
+    FROM failed f ORDER BY f.id
+    ON CONFLICT (step_id) DO UPDATE SET
+        workflow_type = coalesce(kept.workflow_type, excluded.workflow_type),
+        status = excluded.status, attempts = excluded.attempts,
+        error_type = CASE WHEN excluded.seen_at >= kept.seen_at
+            THEN excluded.error_type ELSE kept.error_type END,
+        error_message = CASE WHEN excluded.seen_at >= kept.seen_at
+            THEN coalesce(excluded.error_message, kept.error_message)
+            ELSE kept.error_message END,
+        build_id = coalesce(excluded.build_id, kept.build_id),
+        first_at = least(kept.first_at, excluded.first_at),
+        seen_at = greatest(kept.seen_at, excluded.seen_at)
+    RETURNING 1
+),
+failure_states AS (
+    -- A step that goes on, or well, after it had failed.
+    UPDATE {{schema}}.step_failure t SET status = s.status, attempts = s.attempts
+    FROM step_rows s
+    WHERE t.step_id = s.id AND (t.status, t.attempts) IS DISTINCT FROM (s.status, s.attempts)
+      AND s.error_type IS NULL AND s.id NOT IN (SELECT id FROM failed)
+    RETURNING 1
+),
 label_gone AS (
     DELETE FROM {{schema}}.run_label l USING labeled r
     WHERE l.run_id = r.id AND NOT EXISTS (
@@ -253,6 +303,7 @@ confirmed AS (
 )
 SELECT (SELECT count(*) FROM run_rows), (SELECT count(*) FROM step_rows),
        (SELECT count(*) FROM attempt_rows), (SELECT count(*) FROM payload_rows),
+       (SELECT count(*) FROM failure_rows), (SELECT count(*) FROM failure_states),
        (SELECT count(*) FROM label_rows), (SELECT count(*) FROM label_gone),
        (SELECT count(*) FROM ref_rows), (SELECT count(*) FROM workflow_rows),
        (SELECT count(*) FROM type_rows), (SELECT count(*) FROM confirmed)"""

@@ -8,10 +8,11 @@ know nothing of how values, time and order hang together.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracker.core.status import RunStatus
+from tracker.core.status import CLOSED_RUN_STATUSES, RunStatus
 from tracker.models.wire import RunFilter
 
 PROBE = 1000
@@ -104,6 +105,10 @@ def selection(filters: RunFilter, namespace: str) -> Selection:
     builder.add_metadata(filters)
     builder.add_columns(filters)
     builder.add_lifecycle(filters)
+    builder.add_family(filters)
+    builder.add_failures(filters)
+    builder.add_waiting(filters)
+    builder.add_duration(filters)
     builder.add_times(filters)
     return Selection(tuple(builder.conditions), tuple(builder.bounds), builder.parameters)
 
@@ -150,7 +155,7 @@ class _Builder:
             self.conditions.append(Condition(check, driver))
 
     def add_columns(self, filters: RunFilter) -> None:
-        for name in ("workflow_id", "task_queue"):
+        for name in ("workflow_id", "task_queue", "build_id"):
             value = getattr(filters, name)
             if value is not None:
                 self.parameters[name] = value
@@ -181,17 +186,87 @@ class _Builder:
             )
             self.conditions.append(Condition("r.status = ANY(%(statuses)s)", driver))
 
+    def add_family(self, filters: RunFilter) -> None:
+        if filters.parent is not None:
+            self.parameters["parent"] = filters.parent
+            # By our id or Temporal's; asked once, not per run.
+            key = (
+                "coalesce((SELECT p.run_key FROM {schema}.run p WHERE p.id = %(parent)s"
+                " AND p.namespace = %(namespace)s), %(parent)s)"
+            )
+            check = f"r.parent_run_key = {key}"
+            self.conditions.append(Condition(check, _unordered("parent", check)))
+        if filters.roots_only:
+            self.conditions.append(Condition("r.parent_run_key IS NULL"))
+        if filters.rerun_of is not None:
+            self.parameters["rerun_of"] = filters.rerun_of
+            check = "r.rerun_of = %(rerun_of)s"
+            self.conditions.append(Condition(check, _unordered("rerun_of", check)))
+
+    def add_failures(self, filters: RunFilter) -> None:
+        if filters.failure is not None:
+            self.parameters["failure"] = filters.failure
+            self._add_failed("failure", "{0}.fingerprint = %(failure)s")
+        if filters.failed_step is not None:
+            self.parameters["failed_step"] = filters.failed_step
+            self._add_failed(
+                "failed_step",
+                "{0}.name = %(failed_step)s AND {0}.status IN ('failed', 'timed_out')",
+            )
+        if filters.retrying:
+            # `r` is open as well: the steps of a run that was ended from outside stay as they were.
+            self._add_failed(
+                "retrying", "{0}.status IN ('scheduled', 'started')", "r.finished_at IS NULL"
+            )
+
+    def _add_failed(self, name: str, condition: str, further: str = "true") -> None:
+        check = (
+            "EXISTS (SELECT FROM {schema}.step_failure o WHERE o.namespace = r.namespace"
+            f" AND o.run_key = r.run_key AND {condition.format('o')}) AND {further}"
+        )
+        # OFFSET 0: the failures first, then their runs by key.
+        apart = (
+            "(SELECT f.run_key FROM {schema}.step_failure f"
+            f" WHERE f.namespace = %(namespace)s AND {condition.format('f')} OFFSET 0) f"
+            " JOIN {schema}.run r ON r.namespace = %(namespace)s AND r.run_key = f.run_key"
+        )
+        driver = Driver(name, apart, "r.id", further, ordered=False, repeats=True)
+        self.conditions.append(Condition(check, driver))
+
+    def add_waiting(self, filters: RunFilter) -> None:
+        if filters.waiting_on is None:
+            return
+        self.parameters["waiting_on"] = json.dumps([{"kind": filters.waiting_on}])
+        open_ = sorted(set(RunStatus) - CLOSED_RUN_STATUSES)
+        self.parameters["open_statuses"] = [str(status) for status in open_]
+        check = "r.finished_at IS NULL AND r.waiting_on @> %(waiting_on)s::jsonb"
+        driver = _on_run(
+            "waiting_on",
+            f"r.status = v.status AND {check}",
+            "unnest(%(open_statuses)s::text[]) AS v(status)",
+        )
+        self.conditions.append(Condition(check, driver))
+
+    def add_duration(self, filters: RunFilter) -> None:
+        checks: list[str] = []
+        for name, operator in (("min_duration", ">="), ("max_duration", "<=")):
+            value = getattr(filters, name)
+            if value is not None:
+                self.parameters[name] = value
+                checks.append(
+                    f"r.finished_at - r.started_at {operator} make_interval(secs => %({name})s)"
+                )
+        if checks:
+            check = " AND ".join(("r.finished_at IS NOT NULL", *checks))
+            self.conditions.append(Condition(check, _unordered("duration", check)))
+
     def add_times(self, filters: RunFilter) -> None:
         started = self._range(filters, "started")
         finished = self._range(filters, "finished")
         if started:
             self.conditions.append(Condition(started))
         if finished:
-            here = f"r.namespace = %(namespace)s AND {finished}"
-            # OFFSET 0 keeps the planner from following another index and filtering.
-            apart = f"(SELECT * FROM {{schema}}.run r WHERE {here} OFFSET 0) r"
-            driver = Driver("finished", apart, "r.id", "true", ordered=False)
-            self.conditions.append(Condition(finished, driver))
+            self.conditions.append(Condition(finished, _unordered("finished", finished)))
         if filters.started_after is not None:
             self.bounds.append(f">= %(started_after)s::timestamptz - {SLACK}")
         for name in ("started_before", "finished_before"):
@@ -206,6 +281,13 @@ class _Builder:
                 self.parameters[name] = value
                 checks.append(f"r.{moment}_at {operator} %({name})s")
         return " AND ".join(checks)
+
+
+def _unordered(name: str, condition: str) -> Driver:
+    # OFFSET 0 keeps the planner from following another index and filtering.
+    here = f"r.namespace = %(namespace)s AND {condition}"
+    apart = f"(SELECT * FROM {{schema}}.run r WHERE {here} OFFSET 0) r"
+    return Driver(name, apart, "r.id", "true", ordered=False)
 
 
 def _on_run(name: str, condition: str, values: str | None = None) -> Driver:

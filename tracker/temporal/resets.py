@@ -17,13 +17,11 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.service import RPCError
 
-from tracker.core.events import RunStarted
-from tracker.core.fold import fold
 from tracker.core.ids import Ref, derived_run_id, new_id
 from tracker.errors import Conflict, TrackerError
 from tracker.models.control import ResetAnswer, ResetRun
 from tracker.models.wire import RunRead
-from tracker.store.record import write_batch
+from tracker.store.reset_runs import record_reset
 from tracker.store.step_rows import step_event
 from tracker.temporal import reset_points
 from tracker.temporal.executions import describe
@@ -124,7 +122,7 @@ class Resets:
     async def _record(self, run: RunRead, new_key: UUID) -> None:
         """Put the new run on record, so that the next request finds it. Whatever goes wrong here
         the reconciler makes good; what was done is done."""
-        client, database = self._reach.client, self._reach.database
+        client = self._reach.client
         try:
             async with bounded_call(self._reach.seconds):
                 execution = await describe(
@@ -135,9 +133,7 @@ class Resets:
             identity = execution.identity
             if identity.ref is None and run.ref_type is not None and run.ref_id is not None:
                 identity = replace(identity, rule_ref=Ref(run.ref_type, run.ref_id))
-            batch = fold([RunStarted(run=identity, history_length=1)])
-            async with database.connection() as connection:
-                await write_batch(connection, database.options.schema, batch)
+            await record_reset(self._reach.database, identity)
         except (TrackerError, RPCError):
             logger.warning(
                 "the run that a reset made is not on record yet: Temporal run %s",

@@ -66,6 +66,10 @@ UPDATE {schema}.run SET payloads_purged_at = clock_timestamp() WHERE id = ANY(%(
 DELETE FROM {schema}.attempt a USING {schema}.step s
 WHERE s.id = a.step_id AND s.namespace = %(namespace)s AND s.run_key = ANY(%(run_keys)s)
 
+-- name: delete_step_failures
+DELETE FROM {schema}.step_failure
+WHERE namespace = %(namespace)s AND run_key = ANY(%(run_keys)s)
+
 -- name: delete_steps
 DELETE FROM {schema}.step WHERE namespace = %(namespace)s AND run_key = ANY(%(run_keys)s)
 
@@ -143,6 +147,9 @@ UPDATE {schema}.attempt a SET error_type = NULL, error_message = NULL, error_sta
     annotations = NULL
 FROM {schema}.step s
 WHERE s.id = a.step_id AND s.namespace = %(namespace)s AND s.run_key = %(run_key)s
+
+-- name: erase_step_failures
+DELETE FROM {schema}.step_failure WHERE namespace = %(namespace)s AND run_key = %(run_key)s
 
 -- name: erase_labels
 DELETE FROM {schema}.run_label WHERE run_id = %(id)s
