@@ -503,10 +503,18 @@ class RunFilter(Page):
         examples=["timer"],
     )
     min_duration: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Seconds; ended runs that took longer."
+        default=None,
+        ge=0,
+        le=315_360_000,
+        allow_inf_nan=False,
+        description="Seconds; ended runs that took longer.",
     )
     max_duration: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="Seconds; ended runs that took less."
+        default=None,
+        ge=0,
+        le=315_360_000,
+        allow_inf_nan=False,
+        description="Seconds; ended runs that took less.",
     )
     order: Literal["newest", "oldest"] = "newest"
 
