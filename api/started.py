@@ -8,6 +8,7 @@ from fastapi import Response
 
 from tracker.errors import (
     IdempotencyConflict,
+    InvalidRequest,
     PayloadTooLarge,
     StartRejected,
     UnknownWorkflowType,
@@ -27,6 +28,20 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 """The `responses=` of a route that starts, beside 201."""
 FAILURES = (UnknownWorkflowType, IdempotencyConflict, StartRejected, PayloadTooLarge)
+
+
+def one_key(header: str | None, body: str | None) -> str | None:
+    """The idempotency key of a request, which may stand in its header or its body.
+
+    Raises:
+        InvalidRequest: Both are given and differ.
+    """
+    if header is not None and body not in (None, header):
+        raise InvalidRequest(
+            "the header Idempotency-Key and idempotency_key in the body differ; give one",
+            field="idempotency_key",
+        )
+    return body if header is None else header
 
 
 def started_answer(result: StartResult) -> Response:

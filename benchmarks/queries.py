@@ -35,7 +35,7 @@ from tracker.embedded.ports import free_port
 from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.migrations import migrate
-from tracker.models.wire import RunFilter
+from tracker.models.filters import RunFilter
 from tracker.store import keys
 from tracker.store.cursors import encode_cursor, list_digest
 from tracker.store.database import Database, DatabaseOptions

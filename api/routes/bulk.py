@@ -26,7 +26,8 @@ from tracker.models.control import (
     BulkRead,
     StartBulk,
 )
-from tracker.models.wire import ControlRun, Page
+from tracker.models.filters import Page
+from tracker.models.wire import ControlRun
 from tracker.store import bulk
 
 router = APIRouter(prefix="/v1/bulk", tags=["bulk"], route_class=Route)

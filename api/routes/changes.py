@@ -14,7 +14,6 @@ from api.routing import Route
 from tracker.errors import (
     Conflict,
     InputNotAvailable,
-    InvalidRequest,
     NotFound,
     TemporalUnavailable,
 )
@@ -47,14 +46,9 @@ async def rerun(
     Temporal's history or a complete copy in the tables. 409 `input_not_available`: there is
     neither, so give `input`."""
     asked = RerunRun() if request is None else request
-    if idempotency_key is not None and asked.idempotency_key not in (None, idempotency_key):
-        raise InvalidRequest(
-            "the header Idempotency-Key and idempotency_key in the body differ; give one",
-            field="idempotency_key",
-        )
-    result = await access.services.reruns.rerun(
-        run_id, asked, actor=access.caller.name, idempotency_key=idempotency_key
-    )
+    key = started.one_key(idempotency_key, asked.idempotency_key)
+    asked = asked.model_copy(update={"idempotency_key": key})
+    result = await access.services.reruns.rerun(run_id, asked, actor=access.caller.name)
     return started.started_answer(result)
 
 

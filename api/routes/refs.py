@@ -12,7 +12,8 @@ from api.parameters import documented, from_query
 from api.routing import Route
 from tracker.core.ids import Ref
 from tracker.errors import NotFound
-from tracker.models.wire import Page, RefOverview
+from tracker.models.filters import Page
+from tracker.models.wire import RefOverview
 from tracker.store import workflows
 
 router = APIRouter(prefix="/v1/refs", tags=["refs"], route_class=Route)

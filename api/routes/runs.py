@@ -15,12 +15,11 @@ from api.parameters import documented, from_query
 from api.routing import Route
 from api.waiting import wait_for_result
 from tracker.errors import (
-    InvalidRequest,
     NotFound,
 )
+from tracker.models.filters import RunFilter
 from tracker.models.wire import (
     RunDetail,
-    RunFilter,
     RunPage,
     RunResult,
     StartedRun,
@@ -53,7 +52,10 @@ async def start_workflow(
     """The run is on record, and a query by its ref finds it, before Temporal is called; from then
     on it runs, once, whatever fails. 409 `start_rejected`: Temporal refused it for good; the run
     is on record as `rejected`, and `details` has its id and the reason."""
-    result = await access.services.starts.start(_with_key(start, idempotency_key))
+    key = started.one_key(idempotency_key, start.idempotency_key)
+    if key is not None:
+        start = start.model_copy(update={"idempotency_key": key})
+    result = await access.services.starts.start(start)
     return started.started_answer(result)
 
 
@@ -130,14 +132,3 @@ async def result(
     return await wait_for_result(
         services.database, services.namespace, run_id, wait, services.stopping
     )
-
-
-def _with_key(start: StartRun, header: str | None) -> StartRun:
-    if header is None:
-        return start
-    if start.idempotency_key not in (None, header):
-        raise InvalidRequest(
-            "the header Idempotency-Key and idempotency_key in the body differ; give one",
-            field="idempotency_key",
-        )
-    return start.model_copy(update={"idempotency_key": header})

@@ -10,7 +10,8 @@ from api.deps import Reading
 from api.errors import READS, declared
 from api.parameters import documented, from_query
 from api.routing import Route
-from tracker.models.wire import WorkflowFilter, WorkflowPage
+from tracker.models.filters import WorkflowFilter
+from tracker.models.wire import WorkflowPage
 from tracker.store import workflows
 
 router = APIRouter(prefix="/v1/workflows", tags=["workflows"], route_class=Route)

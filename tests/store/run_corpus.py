@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from tracker.core.ids import new_id
 from tracker.core.status import CLOSED_RUN_STATUSES, RunStatus
-from tracker.models.wire import RunFilter
+from tracker.models.filters import RunFilter
 from tracker.store.database import AsyncConnection, Database
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from tests.api.recorded import recorded_run
 from tests.factories import ARun
 from tracker.errors import TrackerError
-from tracker.models.wire import RunFilter
+from tracker.models.filters import RunFilter
 from tracker.store.database import Database, DatabaseOptions
 from tracker.store.run_detail import get_run
 from tracker.store.run_queries import list_runs

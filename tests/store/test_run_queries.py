@@ -31,7 +31,7 @@ from tracker.core.ids import new_id
 from tracker.core.status import RunStatus
 from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.errors import InvalidRequest
-from tracker.models.wire import RunFilter
+from tracker.models.filters import RunFilter
 from tracker.store import run_filters, run_queries
 from tracker.store.database import Database, DatabaseOptions
 from tracker.store.run_queries import list_runs

@@ -13,8 +13,8 @@ from tracker.core.events import Failure, TrackerEvent
 from tracker.core.fold import fold
 from tracker.core.status import AttemptOutcome, RunStatus, StepStatus
 from tracker.errors import InvalidRequest
+from tracker.models.filters import RunFilter
 from tracker.models.search import FailureFilter, StatsFilter, StepFilter
-from tracker.models.wire import RunFilter
 from tracker.store import search, workflow_stats
 from tracker.store.database import Database
 from tracker.store.record import write_batch

@@ -29,20 +29,18 @@ from tracker.client.options import (
     seconds,
 )
 from tracker.errors import InvalidRequest
+from tracker.models.filters import Page, RunFilter, WorkflowFilter
 from tracker.models.stats import Stats
 from tracker.models.wire import (
     Health,
-    Page,
     RefOverview,
     RunDetail,
-    RunFilter,
     RunPage,
     RunResult,
     StartedRun,
     StartRun,
     StepDetail,
     Timeline,
-    WorkflowFilter,
     WorkflowPage,
     WorkflowTypeRead,
     WorkflowTypes,

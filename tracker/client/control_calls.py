@@ -35,11 +35,11 @@ from tracker.models.control import (
     StartBulk,
     UnpauseStep,
 )
+from tracker.models.filters import Page
 from tracker.models.wire import (
     CallAnswer,
     ControlAnswer,
     ControlRun,
-    Page,
     QueryRun,
     RunRead,
     SignalRun,

@@ -39,12 +39,15 @@ class Column:
         type: Postgres type.
         rule: How two statements merge.
         version: For GREATEST, the column that decides; a version column names itself.
+        patch: A jsonb column of the stored row alone, written by people, whose keys stay on top of
+            whatever statement wins (`core.metadata`).
     """
 
     name: str
     type: str
     rule: Rule
     version: str | None = None
+    patch: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,8 @@ RUN = Table(
             error_stack="text",
         ),
         *_group("input_version", "integer", input_id="uuid"),
-        *_group("metadata_version", "bigint", metadata="jsonb"),
+        *_group("metadata_version", "bigint"),
+        Column("metadata", "jsonb", Rule.GREATEST, "metadata_version", patch="metadata_patch"),
         *_group("worker_version", "bigint", worker_identity="text", build_id="text"),
         *_group(
             "task_failure_version",

@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import Field, field_validator, model_validator
 
 from tracker.core.status import BulkAction, BulkItemStatus, BulkStatus
-from tracker.models.wire import Answer, Name, Page, Reason, RunFilter, RunRead, Wire, json_problem
+from tracker.models.filters import Page, RunFilter
+from tracker.models.wire import Answer, Name, Reason, RunRead, Wire, json_problem
 
 METADATA_KEYS_MAX = 100
 BULK_RUNS_MAX = 100_000

@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from tracker.core.status import StepKind, StepStatus
-from tracker.models.wire import Answer, Name, Page, Wire
+from tracker.models.filters import Page
+from tracker.models.wire import Answer, Name, Wire
 
 ErrorText = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 WINDOW_MAX = 90 * 86_400.0

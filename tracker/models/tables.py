@@ -9,19 +9,17 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Computed, Index, Text, Uuid, text
+from sqlalchemy import Column, Computed, Index, Uuid, text
 from sqlmodel import Field
 
+# Registers its classes: who looks at the tables of one module looks at all.
+import tracker.models.operation_tables  # noqa: F401
 from tracker.core.payloads import Treatment
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
     CLOSED_STEP_STATUSES,
-    ENDED_BULKS,
     HISTORY_AUTHORITY,
     AttemptOutcome,
-    BulkAction,
-    BulkItemStatus,
-    BulkStatus,
     Engine,
     RunStatus,
     StepKind,
@@ -32,7 +30,6 @@ from tracker.models.columns import (
     TIMESTAMPTZ,
     BigInt,
     Bytes,
-    Json,
     KeyStr,
     Metadata,
     Moment,
@@ -412,113 +409,6 @@ class WorkflowTypeRow(TrackerRow, table=True):
     first_seen_at: MomentOfInsert
 
 
-class ApiKeyRow(TrackerRow, table=True):
-    """A key of the HTTP API."""
-
-    __table_args__ = (
-        unique("api_key_secret_key", "secret_hash"),
-        unique("api_key_name_key", "name"),
-        check(
-            "api_key_scopes_check",
-            "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'start', 'control', 'admin']",
-        ),
-    )
-
-    id: UUID = Field(primary_key=True)
-    name: Str
-    secret_hash: Bytes
-    scopes: list[str] = Field(sa_type=TEXT_ARRAY)
-    created_at: MomentOfInsert
-    expires_at: OptionalMoment
-    revoked_at: OptionalMoment
-
-
-class AuditRow(TrackerRow, table=True):
-    """A control action: who did what, and why."""
-
-    __table_args__ = (index("audit_run_idx", "run_id, at"),)
-
-    id: UUID = Field(primary_key=True)
-    at: MomentOfInsert
-    namespace: Str
-    actor: Str
-    action: Str
-    run_id: UUID | None
-    reason: OptionalStr
-    outcome: Str
-    details: OptionalJson
-
-
-class ReconcileCursorRow(TrackerRow, table=True):
-    """How far reconciling has come."""
-
-    __table_args__ = ({"comment": "How far the reconciler of a namespace has come."},)
-
-    namespace: KeyStr
-    closed_through: Moment
-    updated_at: MomentOfInsert
-    started_through: OptionalMoment
-    round_at: OptionalMoment
-    rounds: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")})
-    lag_seconds: float | None
-
-
-class CompatibilityRow(TrackerRow, table=True):
-    """Which older code may go on."""
-
-    __table_args__ = (
-        {
-            "comment": "One row: code that needs this revision of the schema, or a later one, may "
-            "read and write."
-        },
-    )
-
-    oldest_revision: KeyStr
-
-
-class LegalHoldRow(TrackerRow, table=True):
-    """A ref whose runs must stay as they are."""
-
-    __table_args__ = ({"comment": "Refs whose runs no purge and no erasure touches."},)
-
-    namespace: KeyStr
-    ref_type: KeyStr
-    ref_id: KeyStr
-    reason: Str
-    actor: Str
-    held_at: MomentOfInsert
-
-
-class PayloadHorizonRow(TrackerRow, table=True):
-    """A purge of whole months."""
-
-    __table_args__ = (
-        {"comment": "Moments before which stored values were dropped by whole months."},
-    )
-
-    dropped_before: datetime = Field(sa_type=TIMESTAMPTZ, primary_key=True)
-    dropped_at: MomentOfInsert
-
-
-class RecorderRow(TrackerRow, table=True):
-    """A worker's recorder."""
-
-    __table_args__ = (
-        index("recorder_seen_idx", "seen_at"),
-        {"comment": "What each recorder has taken in, written, spilled and lost so far."},
-    )
-
-    id: UUID = Field(primary_key=True)
-    worker: Str
-    seen_at: Moment
-    recorded: BigInt
-    written: BigInt
-    spilled: BigInt
-    dropped: BigInt
-    poisoned: BigInt
-    spill_bytes: BigInt
-
-
 class StepFailureRow(TrackerRow, table=True):
     """A step of which at least one attempt failed."""
 
@@ -560,57 +450,3 @@ class StepFailureRow(TrackerRow, table=True):
     fingerprint: UUID = Field(
         sa_column=Column(Uuid, Computed(FINGERPRINT, persisted=True), nullable=False)
     )
-
-
-class BulkRow(TrackerRow, table=True):
-    """An action on many runs."""
-
-    __table_args__ = (
-        check("bulk_action_check", one_of("action", BulkAction)),
-        check("bulk_status_check", one_of("status", BulkStatus)),
-        check(
-            "bulk_finished_check", f"({one_of('status', ENDED_BULKS)}) = (finished_at IS NOT NULL)"
-        ),
-        check(
-            "bulk_total_check",
-            "status IN ('gathering', 'canceled', 'failed') OR total IS NOT NULL",
-        ),
-        check("bulk_rate_check", "rate > 0"),
-        index("bulk_created_idx", "namespace, created_at, id"),
-        {"comment": "Actions on all runs of a filter; arguments are not kept."},
-    )
-
-    id: UUID = Field(primary_key=True)
-    namespace: Str
-    action: Str
-    filter: Json
-    actor: Str
-    reason: OptionalStr
-    status: Str
-    rate: float
-    total: OptionalBigInt
-    error: OptionalStr
-    created_at: MomentOfInsert
-    updated_at: MomentOfInsert
-    finished_at: OptionalMoment
-
-
-class BulkItemRow(TrackerRow, table=True):
-    """One run of a bulk action."""
-
-    __table_args__ = (
-        check("bulk_item_status_check", one_of("status", BulkItemStatus)),
-        check("bulk_item_finished_check", "(status = 'pending') = (finished_at IS NULL)"),
-        check("bulk_item_error_check", "(status = 'failed') = (error_code IS NOT NULL)"),
-        index("bulk_item_status_idx", "bulk_id, status, run_id"),
-        {"comment": "One run of a bulk action, and what came of it."},
-    )
-
-    bulk_id: UUID = Field(primary_key=True)
-    run_id: UUID = Field(primary_key=True)
-    status: str = Field(sa_type=Text, sa_column_kwargs={"server_default": text("'pending'")})
-    tries: int = Field(sa_column_kwargs={"server_default": text("0")})
-    new_run_id: UUID | None
-    error_code: OptionalStr
-    error_message: OptionalStr
-    finished_at: OptionalMoment

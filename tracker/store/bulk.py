@@ -22,7 +22,7 @@ from tracker.models.control import (
     BulkPage,
     BulkRead,
 )
-from tracker.models.wire import Page
+from tracker.models.filters import Page
 from tracker.store import queries
 from tracker.store.cursors import decode_cursor, encode_cursor, list_digest
 from tracker.store.database import Database

@@ -19,13 +19,11 @@ from tracker.store.record import LABEL_MAX
 from tracker.store.run_rows import run_read
 
 
-async def patch_metadata(
-    database: Database, namespace: str, run_id: UUID, patch: Mapping[str, Any]
-) -> RunRead:
+async def patch_metadata(database: Database, run_id: UUID, patch: Mapping[str, Any]) -> RunRead:
     """Set and take away keys.
 
     Args:
-        run_id: Ours or Temporal's.
+        run_id: Ours.
         patch: Key → value; None takes the key away.
 
     Raises:
@@ -33,20 +31,15 @@ async def patch_metadata(
         Conflict: It was erased.
     """
     sql = queries.load("metadata")
-    parameters = {
-        "run_id": run_id,
-        "namespace": namespace,
-        "patch": json.dumps(dict(patch)),
-        "label_max": LABEL_MAX,
-    }
+    parameters = {"run_id": run_id, "patch": json.dumps(dict(patch))}
     async with database.connection() as connection, connection.transaction():
         cursor = await connection.execute(database.sql(sql["patch_metadata"]), parameters)
         row = await cursor.fetchone()
         if row is None:
-            raise NotFound(f"there is no run {run_id} in namespace {namespace!r}")
+            raise NotFound(f"there is no run {run_id}")
         if row["erased_at"] is not None:
-            raise Conflict(f"run {row['id']} was erased: nothing is written to it any more")
-        labels = {"run_id": row["id"], "label_max": LABEL_MAX}
+            raise Conflict(f"run {run_id} was erased: nothing is written to it any more")
+        labels = {"run_id": run_id, "label_max": LABEL_MAX}
         await connection.execute(database.sql(sql["drop_labels"]), labels)
         await connection.execute(database.sql(sql["write_labels"]), labels)
     return run_read(row)

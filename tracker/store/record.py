@@ -158,19 +158,23 @@ def _assignments(columns: Iterable[Column]) -> Iterable[str]:
             case Rule.GREATEST:
                 version = column.version
                 newer = f"kept.{version} IS NULL OR excluded.{version} > kept.{version}"
-                given = _PATCHED if name == "metadata" else f"excluded.{name}"
                 yield (
                     f"{name} = CASE WHEN excluded.{version} IS NOT NULL AND ({newer}) "
-                    f"THEN {given} ELSE kept.{name} END"
+                    f"THEN {_given(column)} ELSE kept.{name} END"
                 )
             case Rule.KEY:
                 pass
 
 
-# What people changed stays on top of what the run says, as in `core.metadata`.
-_PATCHED = """CASE WHEN kept.metadata_patch IS NULL THEN excluded.metadata
-        ELSE (coalesce(excluded.metadata, '{}') || kept.metadata_patch) - ARRAY(
-            SELECT key FROM jsonb_each(kept.metadata_patch) WHERE value = 'null') END"""
+def _given(column: Column) -> str:
+    """What a statement gives a column, with what people changed on top of it."""
+    if column.patch is None:
+        return f"excluded.{column.name}"
+    patch = f"kept.{column.patch}"
+    return f"""CASE WHEN {patch} IS NULL THEN excluded.{column.name}
+        ELSE (coalesce(excluded.{column.name}, '{{}}') || {patch}) - ARRAY(
+            SELECT key FROM jsonb_each({patch}) WHERE value = 'null') END"""
+
 
 _SATELLITES = f"""payload_rows AS (
     INSERT INTO {{schema}}.payload (id, treatment, encoding, size, digest, body, data)

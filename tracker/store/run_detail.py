@@ -13,6 +13,7 @@ from uuid import UUID
 from tracker.errors import NotFound
 from tracker.models.wire import (
     OutboxEntryRead,
+    PayloadRead,
     RefRead,
     RunDetail,
     RunRead,
@@ -121,6 +122,18 @@ async def get_step(database: Database, namespace: str, run_id: UUID, step_id: UU
         input=payloads.get(step["input_id"]),
         output=payloads.get(step["output_id"]),
     )
+
+
+async def get_input(database: Database, namespace: str, run_id: UUID) -> PayloadRead | None:
+    """What is kept of a run's input: a JSON array of the arguments, if it is JSON.
+
+    Raises:
+        NotFound: There is no such run.
+    """
+    async with database.connection() as connection:
+        run = await find_run(connection, database, namespace, run_id)
+        payloads = await get_payloads(connection, database, [run["input_id"]])
+    return payloads.get(run["input_id"])
 
 
 async def get_result(database: Database, namespace: str, run_id: UUID) -> RunResult:

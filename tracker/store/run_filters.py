@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.core.status import CLOSED_RUN_STATUSES, RunStatus
-from tracker.models.wire import RunFilter
+from tracker.models.filters import RunFilter
 
 PROBE = 1000
 """Entries that are read of each driver to find the rarest."""

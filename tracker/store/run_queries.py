@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tracker.models.wire import RunFilter, RunPage
+from tracker.models.filters import RunFilter
+from tracker.models.wire import RunPage
 from tracker.store.cursors import Position, decode_cursor, encode_cursor, list_digest
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.run_filters import (

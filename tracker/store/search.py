@@ -67,11 +67,11 @@ async def failures(database: Database, namespace: str, filters: FailureFilter) -
         conditions.append(_TEXT)
     parameters = {"namespace": namespace, "sample": SAMPLE, **filters.model_dump()}
     rows = await _fetch(database, "failures", conditions, parameters)
-    [told] = await _fetch(database, "failures_sampled", conditions, parameters)
+    told = rows[0]
     truncated = told["sampled"] == SAMPLE
     start = told["now"] - timedelta(seconds=filters.window)
     return Failures(
-        groups=[FailureGroup(**row) for row in rows],
+        groups=[FailureGroup(**row) for row in rows if row["failure"] is not None],
         sampled=told["sampled"],
         since=told["earliest"] if truncated else start,
         truncated=truncated,

@@ -7,12 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from tracker.core.ids import Ref
+from tracker.models.filters import Page, RunFilter, WorkflowFilter
 from tracker.models.wire import (
-    Page,
     PayloadRead,
     RefOverview,
-    RunFilter,
-    WorkflowFilter,
     WorkflowPage,
     WorkflowRead,
     WorkflowTypeRead,

@@ -178,7 +178,7 @@ class RunControl:
         run = await self._reach.run(run_id)
         keys = ", ".join(sorted(patch))
         async with self._reach.audited("patch_metadata", run, actor, reason, keys=keys):
-            return await patch_metadata(self._reach.database, run.namespace, run.run_id, patch)
+            return await patch_metadata(self._reach.database, run.run_id, patch)
 
     async def _send_signal(
         self, run: RunRead, name: str, args: Sequence[Any], actor: str, request_id: str

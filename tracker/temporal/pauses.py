@@ -1,13 +1,16 @@
 """Pausing runs and activities, and letting them go on.
 
 A paused run takes signals and updates and decides nothing; a paused activity is not tried again
-until somebody unpauses it, while one that runs at this moment goes on to its end. Temporal knows
-pausing of runs from server 1.30 on, where the namespace allows it.
+until somebody unpauses it, while one that runs at this moment goes on to its end. Older servers do
+not know the pausing of runs, and newer ones only where they are set so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from temporalio.api.workflowservice.v1 import (
@@ -34,53 +37,27 @@ class Pauses:
     async def pause(self, run_id: UUID, *, actor: str, reason: str | None = None) -> ControlAnswer:
         """Let a run decide nothing until it is unpaused."""
         run = await self._reach.run(run_id)
-        request = PauseWorkflowExecutionRequest(
-            namespace=run.namespace,
-            workflow_id=run.workflow_id,
-            run_id=str(run.temporal_run_id),
-            identity=actor,
-            reason=reason or "",
-            request_id=str(new_id()),
-        )
-        audited = self._reach.audited("pause", run, actor, reason)
-        async with audited, self._reach.calling(run):
-            await self._service.pause_workflow_execution(request, timeout=self._timeout)
-        return ControlAnswer(run_id=run.run_id, action="pause")
+        request = PauseWorkflowExecutionRequest(**_of_run(run, actor, reason))
+        send = self._service.pause_workflow_execution
+        return await self._carry_out("pause", run, actor, reason, partial(send, request))
 
     async def unpause(
         self, run_id: UUID, *, actor: str, reason: str | None = None
     ) -> ControlAnswer:
         """Let a paused run go on."""
         run = await self._reach.run(run_id)
-        request = UnpauseWorkflowExecutionRequest(
-            namespace=run.namespace,
-            workflow_id=run.workflow_id,
-            run_id=str(run.temporal_run_id),
-            identity=actor,
-            reason=reason or "",
-            request_id=str(new_id()),
-        )
-        audited = self._reach.audited("unpause", run, actor, reason)
-        async with audited, self._reach.calling(run):
-            await self._service.unpause_workflow_execution(request, timeout=self._timeout)
-        return ControlAnswer(run_id=run.run_id, action="unpause")
+        request = UnpauseWorkflowExecutionRequest(**_of_run(run, actor, reason))
+        send = self._service.unpause_workflow_execution
+        return await self._carry_out("unpause", run, actor, reason, partial(send, request))
 
     async def pause_step(
         self, run_id: UUID, step_id: UUID, *, actor: str, reason: str | None = None
     ) -> ControlAnswer:
         """Let no further attempt of an activity begin."""
-        run, activity = await self._activity(run_id, step_id)
-        request = PauseActivityRequest(
-            namespace=run.namespace,
-            execution=self._reach.execution(run),
-            identity=actor,
-            id=activity.activity_id,
-            reason=reason or "",
-        )
-        audited = self._reach.audited("pause_step", run, actor, reason, step=activity.name)
-        async with audited, self._reach.calling(run):
-            await self._service.pause_activity(request, timeout=self._timeout)
-        return ControlAnswer(run_id=run.run_id, action="pause_step")
+        run, step = await self._activity(run_id, step_id)
+        request = PauseActivityRequest(**self._of_step(run, step, actor), reason=reason or "")
+        call = partial(self._service.pause_activity, request)
+        return await self._carry_out("pause_step", run, actor, reason, call, step=step.name)
 
     async def unpause_step(
         self,
@@ -96,45 +73,61 @@ class Pauses:
         Args:
             reset_attempts: Count its attempts from 1 again.
         """
-        run, activity = await self._activity(run_id, step_id)
+        run, step = await self._activity(run_id, step_id)
         request = UnpauseActivityRequest(
-            namespace=run.namespace,
-            execution=self._reach.execution(run),
-            identity=actor,
-            id=activity.activity_id,
-            reset_attempts=reset_attempts,
+            **self._of_step(run, step, actor), reset_attempts=reset_attempts
         )
-        audited = self._reach.audited("unpause_step", run, actor, reason, step=activity.name)
-        async with audited, self._reach.calling(run):
-            await self._service.unpause_activity(request, timeout=self._timeout)
-        return ControlAnswer(run_id=run.run_id, action="unpause_step")
+        call = partial(self._service.unpause_activity, request)
+        return await self._carry_out("unpause_step", run, actor, reason, call, step=step.name)
 
     async def retry_step(
         self, run_id: UUID, step_id: UUID, *, actor: str, reason: str | None = None
     ) -> ControlAnswer:
         """Try an activity that backs off now, and count its attempts from 1 again."""
-        run, activity = await self._activity(run_id, step_id)
-        request = ResetActivityRequest(
-            namespace=run.namespace,
-            execution=self._reach.execution(run),
-            identity=actor,
-            id=activity.activity_id,
-        )
-        audited = self._reach.audited("retry_step", run, actor, reason, step=activity.name)
-        async with audited, self._reach.calling(run):
-            await self._service.reset_activity(request, timeout=self._timeout)
-        return ControlAnswer(run_id=run.run_id, action="retry_step")
+        run, step = await self._activity(run_id, step_id)
+        request = ResetActivityRequest(**self._of_step(run, step, actor))
+        call = partial(self._service.reset_activity, request)
+        return await self._carry_out("retry_step", run, actor, reason, call, step=step.name)
 
     @property
     def _service(self) -> WorkflowService:
         return self._reach.client.workflow_service
 
-    @property
-    def _timeout(self) -> timedelta:
-        return timedelta(seconds=self._reach.seconds)
+    async def _carry_out(
+        self,
+        action: str,
+        run: RunRead,
+        actor: str,
+        reason: str | None,
+        call: Callable[..., Awaitable[object]],
+        **details: str,
+    ) -> ControlAnswer:
+        audited = self._reach.audited(action, run, actor, reason, **details)
+        async with audited, self._reach.calling(run):
+            await call(timeout=timedelta(seconds=self._reach.seconds))
+        return ControlAnswer(run_id=run.run_id, action=action)
 
     async def _activity(self, run_id: UUID, step_id: UUID) -> tuple[RunRead, PendingActivity]:
         run = await self._reach.run(run_id)
         return run, await pending_activity(
             self._reach.database, run.namespace, run.temporal_run_id, step_id
         )
+
+    def _of_step(self, run: RunRead, activity: PendingActivity, actor: str) -> dict[str, Any]:
+        return {
+            "namespace": run.namespace,
+            "execution": self._reach.execution(run),
+            "identity": actor,
+            "id": activity.activity_id,
+        }
+
+
+def _of_run(run: RunRead, actor: str, reason: str | None) -> dict[str, Any]:
+    return {
+        "namespace": run.namespace,
+        "workflow_id": run.workflow_id,
+        "run_id": str(run.temporal_run_id),
+        "identity": actor,
+        "reason": reason or "",
+        "request_id": str(new_id()),
+    }

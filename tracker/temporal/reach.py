@@ -96,7 +96,7 @@ class Reach:
 
     @asynccontextmanager
     async def audited(
-        self, action: str, run: RunRead, actor: str, reason: str | None, **details: str | None
+        self, action: str, run: RunRead, actor: str, reason: str | None, **details: str
     ) -> AsyncGenerator[None]:
         """Leave an entry about what is done inside, and what came of it."""
         outcome = DONE
@@ -116,7 +116,7 @@ class Reach:
                 run_id=run.run_id,
                 outcome=outcome,
                 reason=reason,
-                details=self._noted | {k: v for k, v in details.items() if v is not None} or None,
+                details=(self._noted | details) or None,
             )
             await self._record(entry)
 

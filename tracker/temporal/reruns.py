@@ -15,21 +15,19 @@ from typing import Any, cast
 from uuid import UUID
 
 from temporalio.api.common.v1 import Payload, Payloads
-from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
+from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
-from temporalio.converter import WorkflowSerializationContext
 
 from tracker.core.memo import MEMO_FIELD
 from tracker.core.payloads import Treatment
 from tracker.errors import InputNotAvailable
 from tracker.models.control import RerunRun
-from tracker.models.wire import PayloadRead, RunDetail, StartRun
-from tracker.store.run_detail import run_detail
+from tracker.models.wire import PayloadRead, RunRead, StartRun
+from tracker.store.run_detail import get_input
 from tracker.temporal.executions import read_carried
 from tracker.temporal.history_reader import read_beginning
 from tracker.temporal.payloads import PAYLOADS
 from tracker.temporal.reach import Reach, check_engine
-from tracker.temporal.signal_encoder import converted
 from tracker.temporal.start_service import StartResult, StartService
 
 _COMPLETE = (Treatment.FULL, Treatment.ENCODED)
@@ -46,14 +44,11 @@ class Reruns:
         self._reach = reach
         self._starts = starts
 
-    async def rerun(
-        self, run_id: UUID, request: RerunRun, *, actor: str, idempotency_key: str | None = None
-    ) -> StartResult:
+    async def rerun(self, run_id: UUID, request: RerunRun, *, actor: str) -> StartResult:
         """Start a run anew, whatever became of it; the new one tells it as `rerun_of`.
 
         Args:
             run_id: Ours or Temporal's.
-            idempotency_key: In place of that of the request.
 
         Raises:
             NotFound: There is no such run.
@@ -61,18 +56,18 @@ class Reruns:
             InvalidRequest: The input does not fit the registered schema.
             Conflict: Temporal does not drive the run, or the key was used for something else.
         """
-        namespace = self._reach.client.namespace
-        run = await run_detail(self._reach.database, namespace, run_id)
+        run = await self._reach.run(run_id)
         check_engine(run)
         async with self._reach.audited("rerun", run, actor, request.reason):
             call = await self._call(run, request.arguments)
             start = StartRun.model_construct(
                 workflow_type=run.workflow_type,
+                args=request.arguments,
                 task_queue=call.task_queue.name or run.task_queue,
                 ref_type=run.ref_type,
                 ref_id=run.ref_id,
                 metadata=run.metadata or await self._metadata(call),
-                idempotency_key=idempotency_key or request.idempotency_key,
+                idempotency_key=request.idempotency_key,
             )
             call.ClearField("task_queue")
             call.memo.fields.pop(MEMO_FIELD, None)
@@ -81,39 +76,24 @@ class Reruns:
             )
             return await self._starts.start_encoded(encoded)
 
-    async def _call(self, run: RunDetail, given: list[Any] | None) -> StartWorkflowExecutionRequest:
-        """What the new start takes over, its arguments included."""
+    async def _call(self, run: RunRead, given: list[Any] | None) -> StartWorkflowExecutionRequest:
+        """What the new start takes over, the run's own arguments included unless others are
+        given."""
         started = await self._started(run)
-        call = StartWorkflowExecutionRequest()
-        if started is not None:
-            call = _taken_over(started)
+        call = StartWorkflowExecutionRequest() if started is None else _taken_over(started)
         if given is not None:
             await self._starts.check_input(run.workflow_type, given)
-            call.ClearField("input")
-            call.input.payloads.extend(await self._encoded(run, given))
         elif started is None:
-            call.input.payloads.extend(_stored_arguments(run))
+            stored = await get_input(self._reach.database, run.namespace, run.run_id)
+            call.input.payloads.extend(_stored_arguments(run, stored))
         return call
 
-    async def _started(self, run: RunDetail) -> WorkflowExecutionStartedEventAttributes | None:
+    async def _started(self, run: RunRead) -> WorkflowExecutionStartedEventAttributes | None:
         if run.temporal_run_id is None:
             return None
         client, seconds = self._reach.client, self._reach.seconds
-        event: HistoryEvent | None = await read_beginning(
-            client, run.workflow_id, run.temporal_run_id, seconds=seconds
-        )
+        event = await read_beginning(client, run.workflow_id, run.temporal_run_id, seconds=seconds)
         return None if event is None else event.workflow_execution_started_event_attributes
-
-    async def _encoded(self, run: RunDetail, arguments: list[Any]) -> Sequence[Payload]:
-        """As the run itself would have carried them: `encode_again` expects them so."""
-        client = self._reach.client
-        converter = client.data_converter.with_context(
-            WorkflowSerializationContext(namespace=client.namespace, workflow_id=run.workflow_id)
-        )
-        payloads = converted(converter, arguments, field="input")
-        if converter.payload_codec is None or not payloads:
-            return payloads
-        return await converter.payload_codec.encode(payloads)
 
     async def _metadata(self, call: StartWorkflowExecutionRequest) -> dict[str, Any] | None:
         carried = await read_carried(self._reach.client.data_converter, call.memo)
@@ -142,8 +122,7 @@ def _taken_over(
     return call
 
 
-def _stored_arguments(run: RunDetail) -> Sequence[Payload]:
-    stored = run.input
+def _stored_arguments(run: RunRead, stored: PayloadRead | None) -> Sequence[Payload]:
     if stored is None or stored.treatment not in _COMPLETE:
         raise _not_available(run, stored)
     if stored.encoding == PAYLOADS and stored.base64 is not None:
@@ -158,7 +137,7 @@ def _json_payload(value: Any) -> Payload:
     return Payload(metadata={"encoding": b"json/plain"}, data=data)
 
 
-def _not_available(run: RunDetail, stored: PayloadRead | None) -> InputNotAvailable:
+def _not_available(run: RunRead, stored: PayloadRead | None) -> InputNotAvailable:
     kept = "nothing" if stored is None else f"it as {stored.treatment!r}"
     return InputNotAvailable(
         f"Temporal has no history of run {run.run_id} (any more), and the tables kept {kept} of "

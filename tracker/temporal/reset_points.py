@@ -16,6 +16,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from tracker.errors import Conflict, InvalidRequest
+from tracker.temporal.history.local_activities import MARKER
 from tracker.temporal.history.reading import parsed
 
 _TASK_ENDS = frozenset(
@@ -25,7 +26,6 @@ _TASK_ENDS = frozenset(
         EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
     }
 )
-_LOCAL_ACTIVITY = "core_local_activity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,8 @@ def of_event(history: Sequence[HistoryEvent], event_id: int) -> ResetPoint:
         )
     task = _asking_task(event)
     if task is None:
-        later = (e.event_id for e in history if e.event_id >= event_id)
-        ends = {e.event_id for e in history if e.event_type in _TASK_ENDS}
-        task = next((e for e in later if e in ends), None)
+        ends = (e.event_id for e in history if e.event_type in _TASK_ENDS)
+        task = next((end for end in ends if end >= event_id), None)
     if task is None:
         raise Conflict(f"no workflow task ended at event {event_id} or after it")
     return ResetPoint(task, tuple(_repeated(history, task)))
@@ -102,7 +101,7 @@ def _ends(history: Sequence[HistoryEvent]) -> Iterator[_Ended]:
         if ending is not None:
             asked_by, failed = ending
             yield _Ended(getattr(attributes, asked_by), event.event_id, failed)
-        elif kind == "marker_recorded" and attributes.marker_name == _LOCAL_ACTIVITY:
+        elif kind == "marker_recorded" and attributes.marker_name == MARKER:
             yield _Ended(event.event_id, event.event_id, attributes.HasField("failure"))
 
 
@@ -125,11 +124,7 @@ _ENDINGS = {
 def _asking_task(event: HistoryEvent) -> int | None:
     """The workflow task whose commands caused an event."""
     _, attributes = _attributes(event)
-    if attributes is None or "workflow_task_completed_event_id" not in (
-        field.name for field in attributes.DESCRIPTOR.fields
-    ):
-        return None
-    return attributes.workflow_task_completed_event_id or None
+    return getattr(attributes, "workflow_task_completed_event_id", None) or None
 
 
 def _name(event: HistoryEvent) -> str:

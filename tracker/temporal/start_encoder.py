@@ -90,12 +90,7 @@ class StartEncoder:
             InvalidRequest: No task queue, or arguments that the data converter refuses.
         """
         draft = self._draft(start, workflow_type, task_queue)
-        if not self._needs_loop:
-            memo = draft.converter.payload_converter.to_payloads([draft.memo])
-            return self._accepted(draft, draft.arguments, memo[0])
-        arguments = await draft.converter.encode(start.arguments) if start.arguments else []
-        memo = await draft.converter.encode([draft.memo])
-        return self._accepted(draft, arguments, memo[0])
+        return self._accepted(draft, await self._arguments(draft), await self._memo(draft))
 
     async def encode_again(
         self, start: StartRun, call: StartWorkflowExecutionRequest, *, of: RunRead, digest: bytes
@@ -103,7 +98,8 @@ class StartEncoder:
         """Encode the start of a run that repeats another one.
 
         Args:
-            start: What the repetition is: type, ref, metadata, task queue, idempotency key.
+            start: What the repetition is: type, ref, metadata, task queue, idempotency key;
+                `args`, unless they are those of `call`.
             call: What is taken over as it is: the encoded input, timeouts, policies, memo.
             of: The run that is repeated.
             digest: `AcceptedStart.digest`: the same for each request to repeat it like this.
@@ -114,14 +110,25 @@ class StartEncoder:
         draft = self._draft(start, None, None)
         request = draft.request(self._identity)
         request.MergeFrom(call)
-        arguments = await self._recoded(call.input.payloads, of.workflow_id, draft)
+        if start.args is None:
+            arguments = await self._recoded(call.input.payloads, of.workflow_id, draft)
+        else:
+            arguments = await self._arguments(draft)
         request.ClearField("input")
         request.input.payloads.extend(arguments)
-        encode = draft.converter.encode if self._needs_loop else None
-        plain = draft.converter.payload_converter.to_payloads
-        [memo] = await encode([draft.memo]) if encode else plain([draft.memo])
-        accepted = self._stored(draft, request, arguments, memo)
+        accepted = self._stored(draft, request, arguments, await self._memo(draft))
         return replace(accepted, digest=digest, rerun_of=of.run_id)
+
+    async def _arguments(self, draft: _Draft) -> Sequence[Payload]:
+        given = draft.start.arguments
+        if not (self._needs_loop and given):
+            return draft.arguments
+        return await draft.converter.encode(given)
+
+    async def _memo(self, draft: _Draft) -> Payload:
+        if self._needs_loop:
+            return (await draft.converter.encode([draft.memo]))[0]
+        return draft.converter.payload_converter.to_payloads([draft.memo])[0]
 
     async def _recoded(
         self, payloads: Sequence[Payload], workflow_id: str, draft: _Draft

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracker.core.ids import Ref
-from tracker.models.wire import Page, RunDetail, StepRead
+from tracker.models.filters import Page
+from tracker.models.wire import RunDetail, StepRead
 from tracker.store.database import Database
 from tracker.store.run_detail import run_detail
 from tracker.store.workflows import runs_by_ref

@@ -2,19 +2,13 @@
 
 -- name: patch_metadata
 -- An erased run is returned as it is.
-WITH found AS (
-    SELECT id FROM {schema}.run WHERE id = %(run_id)s AND namespace = %(namespace)s
-    UNION ALL
-    SELECT id FROM {schema}.run WHERE run_key = %(run_id)s AND namespace = %(namespace)s
-    LIMIT 1
-)
 UPDATE {schema}.run r SET
     metadata_patch = CASE WHEN r.erased_at IS NULL
         THEN coalesce(r.metadata_patch, '{}') || CAST(%(patch)s AS jsonb) END,
     metadata = CASE WHEN r.erased_at IS NULL
         THEN (coalesce(r.metadata, '{}') || CAST(%(patch)s AS jsonb)) - ARRAY(
             SELECT key FROM jsonb_each(CAST(%(patch)s AS jsonb)) WHERE value = 'null') END
-FROM found WHERE r.id = found.id
+WHERE r.id = %(run_id)s
 RETURNING r.*
 
 -- name: drop_labels

@@ -18,6 +18,7 @@ LEFT JOIN {schema}.step s ON s.id = f.step_id
 ORDER BY f.seen_at DESC, f.step_id DESC
 
 -- name: failures
+-- At least one row, which tells of the sample; without groups its other columns are empty.
 WITH sampled AS MATERIALIZED (
     SELECT f.* FROM {schema}.step_failure f
     WHERE {conditions}
@@ -35,18 +36,14 @@ grouped AS (
     FROM sampled GROUP BY fingerprint
     ORDER BY steps DESC, failed_at DESC LIMIT %(limit)s
 )
-SELECT g.fingerprint AS failure, l.error_type, l.error_message AS message, l.name, l.kind,
-       g.steps, g.runs, g.failed, g.retrying, g.recovered, g.first_failed_at, g.failed_at,
-       g.workflow_types, g.build_ids[1:20] AS build_ids
-FROM grouped g JOIN sampled l ON l.step_id = g.latest
+SELECT t.sampled, t.earliest, now() AS now, g.fingerprint AS failure, l.error_type,
+       l.error_message AS message, l.name, l.kind, g.steps, g.runs, g.failed, g.retrying,
+       g.recovered, g.first_failed_at, g.failed_at, g.workflow_types,
+       g.build_ids[1:20] AS build_ids
+FROM (SELECT count(*) AS sampled, min(seen_at) AS earliest FROM sampled) t
+LEFT JOIN grouped g ON true
+LEFT JOIN sampled l ON l.step_id = g.latest
 ORDER BY g.steps DESC, g.failed_at DESC
-
--- name: failures_sampled
-SELECT count(*) AS sampled, min(seen_at) AS earliest, now() AS now FROM (
-    SELECT f.seen_at FROM {schema}.step_failure f
-    WHERE {conditions}
-    ORDER BY f.seen_at DESC, f.step_id DESC LIMIT %(sample)s
-) f
 
 -- name: ended_runs
 -- Of all types: the latest ends of the window.
@@ -73,7 +70,7 @@ SELECT workflow_type, count(*) AS runs,
        count(*) FILTER (WHERE status IN ('failed', 'timed_out')) AS failed,
        percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (
            ORDER BY extract(epoch FROM finished_at - started_at)) AS duration,
-       min(finished_at) AS earliest, now() AS now
+       min(finished_at) AS earliest
 FROM ended GROUP BY workflow_type ORDER BY runs DESC, workflow_type
 
 -- name: step_stats

@@ -16,6 +16,7 @@ from tracker.core.ids import bulk_deed_id
 from tracker.core.status import BulkAction, BulkStatus
 from tracker.errors import Conflict, StartRejected, TooManyRuns, TrackerError, TransientError
 from tracker.models.control import BulkFilter, RerunRun, ResetRun
+from tracker.models.wire import RunRead
 from tracker.store import bulk
 from tracker.store.bulk import ClaimedItem
 from tracker.store.database import Database
@@ -65,24 +66,13 @@ class BulkWork:
             TooManyRuns: They are more than it may take.
         """
         bulk_id = UUID(order.bulk_id)
-        await bulk.create_bulk(
-            self._database,
-            self._namespace,
-            bulk_id,
-            action=order.action,
-            filters=order.filter,
-            actor=order.actor,
-            reason=order.reason,
-            rate=order.rate,
-        )
+        await put_on_record(self._reach, order)
         found = 0
-        async for run_ids in matching(
-            self._database, self._namespace, BulkFilter.model_validate(order.filter)
-        ):
-            found += len(run_ids)
+        async for runs in matching(self._reach, BulkFilter.model_validate(order.filter)):
+            found += len(runs)
             if found > order.max_runs:
                 raise too_many(order.max_runs)
-            await bulk.add_items(self._database, bulk_id, run_ids)
+            await bulk.add_items(self._database, bulk_id, [run.run_id for run in runs])
         await bulk.start_acting(self._database, bulk_id)
         return found
 
@@ -137,10 +127,6 @@ class BulkWork:
     def _database(self) -> Database:
         return self._reach.database
 
-    @property
-    def _namespace(self) -> str:
-        return self._reach.client.namespace
-
 
 class _Deeds:
     """What is done to one run."""
@@ -189,10 +175,8 @@ class _Deeds:
                 raise
 
     async def _rerun(self, run_id: UUID, key: UUID) -> UUID:
-        request = RerunRun(reason=self._order.reason)
-        result = await self._reruns.rerun(
-            run_id, request, actor=self._order.actor, idempotency_key=f"bulk/{key}"
-        )
+        request = RerunRun(reason=self._order.reason, idempotency_key=f"bulk/{key}")
+        result = await self._reruns.rerun(run_id, request, actor=self._order.actor)
         if result.outcome is StartOutcome.REJECTED:
             error = result.run.error
             raise StartRejected(f"Temporal refuses it: {error and error.message}")
@@ -218,16 +202,29 @@ class _Pace:
             await self._sleep(mine - now)
 
 
-async def matching(
-    database: Database, namespace: str, filters: BulkFilter
-) -> AsyncIterator[list[UUID]]:
-    """Ids of the runs of a filter, page by page."""
+async def put_on_record(reach: Reach, order: BulkOrder) -> None:
+    """Write down that an action was asked for; safe to repeat."""
+    await bulk.create_bulk(
+        reach.database,
+        reach.client.namespace,
+        UUID(order.bulk_id),
+        action=order.action,
+        filters=order.filter,
+        actor=order.actor,
+        reason=order.reason,
+        rate=order.rate,
+    )
+
+
+async def matching(reach: Reach, filters: BulkFilter) -> AsyncIterator[list[RunRead]]:
+    """The runs of a filter, page by page."""
+    database, namespace = reach.database, reach.client.namespace
     cursor: str | None = None
     while True:
         page = await list_runs(
             database, namespace, filters.model_copy(update={"limit": PAGE, "cursor": cursor})
         )
-        yield [run.run_id for run in page.runs]
+        yield page.runs
         cursor = page.next_cursor
         if cursor is None:
             return

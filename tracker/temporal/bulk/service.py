@@ -16,12 +16,11 @@ from temporalio.service import RPCError
 from tracker.core.ids import keyed_bulk_id, new_id
 from tracker.core.status import ENDED_BULKS, BulkStatus
 from tracker.errors import Conflict, IdempotencyConflict, NotFound
-from tracker.models.control import BulkFilter, BulkPreview, BulkRead, StartBulk
-from tracker.models.wire import RunPage
+from tracker.models.control import BulkPreview, BulkRead, StartBulk
+from tracker.models.wire import RunRead
 from tracker.store import bulk
 from tracker.store.audit import DONE, Action, record_action
-from tracker.store.run_queries import list_runs
-from tracker.temporal.bulk.carrying_out import matching, too_many
+from tracker.temporal.bulk.carrying_out import matching, put_on_record, too_many
 from tracker.temporal.bulk.order import (
     BULK_QUEUE,
     BULK_WORKFLOW,
@@ -44,9 +43,8 @@ class BulkService:
 
     async def preview(self, request: StartBulk) -> BulkPreview:
         """Count the runs that an action would take, up to one more than it may."""
-        first = await self._first(request.filter)
-        count = await self._count(request)
-        return BulkPreview(count=count, exceeds_max_runs=count > request.max_runs, runs=first.runs)
+        count, first = await self._look(request)
+        return BulkPreview(count=count, exceeds_max_runs=count > request.max_runs, runs=first)
 
     async def start(self, request: StartBulk, *, actor: str) -> BulkRead:
         """Begin an action, once for each idempotency key.
@@ -67,19 +65,12 @@ class BulkService:
                     bulk_id=str(bulk_id),
                 )
             return known
-        if await self._count(request) > request.max_runs:
+        count, _ = await self._look(request)
+        if count > request.max_runs:
             raise too_many(request.max_runs)
-        await self._begin(_order(bulk_id, request, filters, actor))
-        await bulk.create_bulk(
-            self._reach.database,
-            self._namespace,
-            bulk_id,
-            action=request.action,
-            filters=filters,
-            actor=actor,
-            reason=request.reason,
-            rate=request.rate,
-        )
+        order = _order(bulk_id, request, filters, actor)
+        await self._begin(order)
+        await put_on_record(self._reach, order)
         await self._audit(f"bulk_{request.action}", actor, request.reason, bulk_id)
         return await self.get(bulk_id)
 
@@ -135,17 +126,15 @@ class BulkService:
         except NotFound:
             return None
 
-    async def _first(self, filters: BulkFilter) -> RunPage:
-        page = filters.model_copy(update={"limit": SHOWN})
-        return await list_runs(self._reach.database, self._namespace, page)
-
-    async def _count(self, request: StartBulk) -> int:
-        count = 0
-        async for run_ids in matching(self._reach.database, self._namespace, request.filter):
-            count += len(run_ids)
+    async def _look(self, request: StartBulk) -> tuple[int, list[RunRead]]:
+        """How many runs an action would take, up to one more than it may, and the first of them."""
+        count, first = 0, list[RunRead]()
+        async for runs in matching(self._reach, request.filter):
+            first = first or runs[:SHOWN]
+            count += len(runs)
             if count > request.max_runs:
-                return request.max_runs + 1
-        return count
+                return request.max_runs + 1, first
+        return count, first
 
     async def _audit(self, action: str, actor: str, reason: str | None, bulk_id: UUID) -> None:
         entry = Action(
