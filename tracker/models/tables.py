@@ -12,8 +12,6 @@ from uuid import UUID
 from sqlalchemy import Column, Computed, Index, Uuid, text
 from sqlmodel import Field
 
-# Registers its classes: who looks at the tables of one module looks at all.
-import tracker.models.operation_tables  # noqa: F401
 from tracker.core.payloads import Treatment
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
@@ -25,6 +23,9 @@ from tracker.core.status import (
     StepKind,
     StepStatus,
 )
+
+# Registers its classes: who looks at the tables of one module looks at all.
+from tracker.models import operation_tables as operation_tables
 from tracker.models.columns import (
     TEXT_ARRAY,
     TIMESTAMPTZ,
