@@ -139,6 +139,11 @@ async def test_the_writer_records(roles: Roles) -> None:
          " (gen_random_uuid(), 'n', 'ci', 'cancel', 'ok')"),
         ("api", "INSERT INTO workflow (namespace, workflow_type, created_at) VALUES"
          " ('n', 't', now()) ON CONFLICT ON CONSTRAINT workflow_identity_key DO NOTHING"),
+        ("api", "UPDATE bulk SET updated_at = now() WHERE namespace = 'n'"),
+        ("api", "INSERT INTO bulk_item (bulk_id, run_id) VALUES"
+         " (gen_random_uuid(), gen_random_uuid()) ON CONFLICT DO NOTHING"),
+        ("api", "UPDATE run SET metadata_patch = '{}' WHERE namespace = 'n'"),
+        ("api", "SELECT FROM step_failure"),
         ("api", "SELECT FROM step, attempt, payload, run_ref, run_label, workflow_type"),
         ("reader", "SELECT FROM v_runs, v_steps, v_attempts, v_workflows, v_refs"),
         ("reader", "SELECT FROM run, step, attempt, payload, run_ref, run_label, workflow"),
@@ -162,6 +167,8 @@ def test_a_role_can_do_its_work(roles: Roles, role: str, statement: str) -> None
         ("writer", "SELECT FROM api_key"),
         ("writer", "SELECT FROM idempotency"),
         ("writer", "INSERT INTO audit DEFAULT VALUES"),
+        ("writer", "UPDATE bulk SET status = 'completed'"),
+        ("api", "UPDATE step_failure SET name = 'x'"),
         ("api", "INSERT INTO api_key DEFAULT VALUES"),
         ("api", "UPDATE api_key SET scopes = ARRAY['admin']"),
         ("api", "UPDATE audit SET actor = 'somebody else'"),

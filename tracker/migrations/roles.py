@@ -1,7 +1,8 @@
 """The grants of the three roles, as SQL for people to read and run.
 
-writer: recorders, reconciler, relay. api: the facade. reader: people and their dashboards. None of
-them owns a table; whoever migrates does, and alone may change tables, purge and make keys.
+writer: recorders, reconciler, relay. api: the facade, and what carries bulk actions out. reader:
+people and their dashboards. None of them owns a table; whoever migrates does, and alone may change
+tables, purge and make keys.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ WRITER = {
     "SELECT, INSERT": ("payload", "run_ref", "workflow"),
     "SELECT, INSERT, UPDATE": (
         "attempt",
-        "bulk",
-        "bulk_item",
         "recorder",
         "reconcile_cursor",
         "run",
@@ -34,7 +33,6 @@ API = {
         "alembic_version",
         "api_key",
         "attempt",
-        "bulk_item",
         "compatibility",
         "payload_horizon",
         "recorder",
@@ -43,8 +41,8 @@ API = {
         "step_failure",
     ),
     # Never UPDATE or DELETE: nobody but the owner rewrites what was done and by whom.
-    "SELECT, INSERT": ("audit", "bulk", "idempotency", "payload", "run_ref", "workflow"),
-    "SELECT, INSERT, UPDATE": ("run", "workflow_type"),
+    "SELECT, INSERT": ("audit", "idempotency", "payload", "run_ref", "workflow"),
+    "SELECT, INSERT, UPDATE": ("bulk", "bulk_item", "run", "workflow_type"),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
 }
 # Not for readers: api_key and idempotency are secrets of callers, outbox has inputs in clear
