@@ -150,11 +150,11 @@ async def test_a_workflow_task_failure_leaves_the_run_open(tracked: Tracked) -> 
         async def waits_at_the_gate() -> RecordedRun:
             run = await tracked.run(handle)
             assert run.statuses == [("clean_up", "completed"), ("wait_at_gate", "started")]
+            assert (run.task_failure_type, run.task_failure_message) == ("ValueError", "a bug")
             return run
 
         run = await eventually(waits_at_the_gate)
         assert (run.status, run.finished_at, run.error_type) == ("running", None, None)
-        assert (run.task_failure_type, run.task_failure_message) == ("ValueError", "a bug")
         gates.opened.set()
         assert await handle.result() == "mended"
     run = await tracked.run(handle)
