@@ -19,6 +19,7 @@ from tracker.temporal.pauses import Pauses
 from tracker.temporal.reruns import Reruns
 from tracker.temporal.resets import Resets
 from tracker.temporal.start_service import StartService
+from tracker.temporal.task_queues import TaskQueues
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Services:
     resets: Resets
     pauses: Pauses
     bulks: BulkService
+    task_queues: TaskQueues
     authenticator: Authenticator
     metrics: Metrics
     stopping: asyncio.Event
@@ -54,3 +56,4 @@ PublicServices = Annotated[Services, Depends(_services)]
 Reading = Annotated[Access[Services], requires("read")]
 Starting = Annotated[Access[Services], requires("start")]
 Controlling = Annotated[Access[Services], requires("control")]
+Administering = Annotated[Access[Services], requires("admin")]

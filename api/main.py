@@ -22,11 +22,13 @@ from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
 from api.routes import (
+    audit,
     bulk,
     changes,
     control,
     health,
     pausing,
+    queues,
     refs,
     runs,
     search,
@@ -51,6 +53,7 @@ from tracker.temporal.resets import Resets
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
 from tracker.temporal.starter import TemporalStarter
+from tracker.temporal.task_queues import TaskQueues
 
 ROUTES = (
     runs,
@@ -59,10 +62,12 @@ ROUTES = (
     pausing,
     bulk,
     search,
+    queues,
     refs,
     workflows,
     workflow_types,
     stats,
+    audit,
     health,
 )
 
@@ -164,6 +169,7 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
         resets=Resets(reach),
         pauses=Pauses(reach),
         bulks=BulkService(reach),
+        task_queues=TaskQueues(database, temporal),
         authenticator=Authenticator(database, enabled=settings.auth == "on"),
         metrics=app.state.metrics,
         stopping=app.state.stopping,

@@ -179,3 +179,66 @@ async def test_a_stop_ends_long_polls(database: str, temporal_server: EmbeddedTe
         assert not (await api.get(path)).json()["done"]
         app.state.stopping.set()
         assert not (await asyncio.wait_for(waiting, 5)).json()["done"]
+
+
+async def test_queues_and_workers(api: httpx.AsyncClient, run_id: str) -> None:
+    async def polled() -> Any:
+        [queue] = (await api.get("/v1/queues")).json()["queues"]
+        assert queue["task_queue"] == "held"
+        assert queue["workflow"]["pollers"] == 1
+        return queue
+
+    queue = await eventually(polled)
+    assert (queue["workflow"]["backlog"], queue["activity"]["pollers"]) == (0, 0)
+    [worker] = (await api.get("/v1/workers")).json()["workers"]
+    [poll] = worker["polls"]
+    assert (poll["task_queue"], poll["kind"]) == ("held", "workflow")
+    assert worker["seen_at"] == poll["seen_at"] is not None
+
+    asked = await api.get("/v1/queues", params={"task_queue": ["nobody", "held", "nobody"]})
+    assert [one["task_queue"] for one in asked.json()["queues"]] == ["held", "nobody"]
+
+
+async def test_what_waits_in_a_queue_that_nobody_serves(api: httpx.AsyncClient) -> None:
+    for _ in range(3):
+        await api.post("/v1/runs", json=HELD | {"task_queue": "unserved"})
+
+    async def counted() -> bool:
+        answer = await api.get("/v1/queues", params={"task_queue": "unserved"})
+        [queue] = answer.json()["queues"]
+        assert queue["workflow"]["pollers"] == 0
+        return queue["workflow"]["backlog"] == 3
+
+    await eventually(counted)
+
+
+async def test_the_audit(api: httpx.AsyncClient, run_id: str) -> None:
+    for name in ("first", "second"):
+        await act(api, run_id, "signal", 200, name=name)
+    await act(api, run_id, "cancel", 200, reason="asked by phone")
+    first = (await api.get("/v1/audit", params={"limit": 2, "actor": "ops"})).json()
+    assert [(e["action"], e["outcome"]) for e in first["entries"]] == [
+        ("cancel", "done"),
+        ("signal", "done"),
+    ]
+    assert first["entries"][0]["reason"] == "asked by phone"
+    assert first["entries"][0]["run_id"] == run_id
+    rest = await api.get(
+        "/v1/audit", params={"limit": 2, "actor": "ops", "cursor": first["next_cursor"]}
+    )
+    assert [e["action"] for e in rest.json()["entries"]] == ["signal"]
+    assert "next_cursor" not in rest.json() or rest.json()["next_cursor"] is None
+
+    for params, count in (
+        ({"action": "signal"}, 2),
+        ({"run_id": run_id}, 3),
+        ({"run_id": str(new_id())}, 0),
+        ({"outcome": "conflict"}, 0),
+        ({"actor": "nobody"}, 0),
+        ({"after": "2020-01-01T00:00:00Z"}, 3),
+        ({"before": "2020-01-01T00:00:00Z"}, 0),
+    ):
+        found = (await api.get("/v1/audit", params=params)).json()["entries"]
+        assert len(found) == count, params
+    foreign = await api.get("/v1/audit", params={"cursor": first["next_cursor"]})
+    assert foreign.status_code == 422

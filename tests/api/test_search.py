@@ -80,7 +80,17 @@ async def test_wrong_filters_are_refused(api: httpx.AsyncClient) -> None:
         "/v1/runs?min_duration=-1",
         "/v1/runs?min_duration=1e300",
         "/v1/runs?parent=x",
+        "/v1/queues?task_queue=",
+        "/v1/audit?after=yesterday",
+        "/v1/audit?run_id=x",
     ):
         answer = await api.get(path)
         assert answer.status_code == 422, (path, answer.text)
         assert answer.json()["error"] == "invalid_request"
+
+
+async def test_queues_of_a_temporal_that_is_away(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/v1/queues")).json() == {"queues": [], "truncated": False}
+    answer = await api.get("/v1/workers", params={"task_queue": "held"})
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["error"] == "temporal_unavailable"

@@ -12,6 +12,7 @@ from tracker.cli import (
     beside,
     bulk,
     keys,
+    operations,
     outbox,
     refs,
     repair,
@@ -45,6 +46,7 @@ def build_app() -> typer.Typer:
     retention.register(app)
     stats.register(app)
     search.register(app)
+    operations.register(app)
     verify.register(app)
     app.add_typer(runs.commands, name="runs")
     app.add_typer(bulk.commands, name="bulk")

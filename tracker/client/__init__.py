@@ -7,6 +7,7 @@ requirements alone: no Temporal, no database driver.
 from tracker.client.async_client import AsyncTrackerClient
 from tracker.client.options import (
     UNSET,
+    AuditFilters,
     BulkOptions,
     FailureFilters,
     ResetOptions,
@@ -21,6 +22,7 @@ from tracker.client.sync_client import TrackerClient
 __all__ = [
     "UNSET",
     "AsyncTrackerClient",
+    "AuditFilters",
     "BulkOptions",
     "FailureFilters",
     "ResetOptions",

@@ -135,6 +135,29 @@ class RunFilters(WorkflowFilters, total=False):
     max_duration: Duration | None
 
 
+class AuditFilters(TypedDict, total=False):
+    """Filters of `audit` and `iter_audit`; all given ones must hold.
+
+    Attributes:
+        actor: Name of an API key, or whoever acted.
+        action: Such as `cancel`.
+        run_id: Our id of the run.
+        outcome: `done`, or the code of an error.
+        after, before: Aware datetimes.
+        limit: Entries of a page, at most 500.
+        cursor: `next_cursor` of the page before.
+    """
+
+    actor: str | None
+    action: str | None
+    run_id: UUID | str | None
+    outcome: str | None
+    after: datetime | None
+    before: datetime | None
+    limit: int | None
+    cursor: str | None
+
+
 class ResetOptions(TypedDict, total=False):
     """Keyword arguments of `reset`; without any, the run goes on from the step that failed last.
 

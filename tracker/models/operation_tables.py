@@ -61,7 +61,11 @@ class ApiKeyRow(TrackerRow, table=True):
 class AuditRow(TrackerRow, table=True):
     """A control action: who did what, and why."""
 
-    __table_args__ = (index("audit_run_idx", "run_id, at"),)
+    __table_args__ = (
+        index("audit_run_idx", "run_id, at"),
+        index("audit_at_idx", "namespace, at, id"),
+        index("audit_actor_idx", "namespace, actor, at, id"),
+    )
 
     id: UUID = Field(primary_key=True)
     at: MomentOfInsert

@@ -20,9 +20,10 @@ from tracker.temporal.executions import describe_fully, is_open
 from tracker.temporal.projector import Projector
 from tracker.temporal.reconcile.pace import ReconcilerCounters, ReconcilerOptions
 from tracker.temporal.reconcile.pending import ended_attempts, pending_of
-from tracker.temporal.reconcile.pollers import WORKFLOWS, Pollers
+from tracker.temporal.reconcile.pollers import Pollers
 from tracker.temporal.reconcile.projecting import Projecting
 from tracker.temporal.rpc import CALL_SECONDS, bounded_call
+from tracker.temporal.task_queues import WORKFLOWS
 
 logger = logging.getLogger(__name__)
 

@@ -11,17 +11,14 @@ from uuid import UUID
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from tracker.core.waiting import Pending
+from tracker.temporal.task_queues import ACTIVITIES, WORKFLOWS, describe_task_queue
 
 logger = logging.getLogger(__name__)
 
-WORKFLOWS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
-ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 KEPT = 10.0
 """Seconds that an answer about a queue is good for."""
 QUEUES_MAX = 1000
@@ -48,16 +45,8 @@ class Pollers:
         asked_at, served = self._served.get(key, (-KEPT, None))
         if time.monotonic() - asked_at < KEPT:
             return served
-        request = DescribeTaskQueueRequest(
-            namespace=self._client.namespace,
-            task_queue=TaskQueue(name=task_queue),
-            task_queue_type=kind,
-        )
         try:
-            answer = await self._client.workflow_service.describe_task_queue(
-                request, retry=False, timeout=timedelta(seconds=5)
-            )
-            served = bool(answer.pollers)
+            served = bool((await describe_task_queue(self._client, task_queue, kind)).pollers)
         except RPCError:  # Credentials that may not ask, above all: no reason to stop.
             logger.debug("queue %s cannot be described", task_queue, exc_info=True)
             served = None

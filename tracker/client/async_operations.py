@@ -1,0 +1,43 @@
+"""The part of the async client for whoever operates the tracker; as in `sync_operations`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar, Unpack
+
+from tracker.client import operation_calls as calls
+from tracker.client.calls import Call, next_page
+from tracker.client.options import AuditFilters
+from tracker.models.audit import AuditEntry, AuditPage
+from tracker.models.queues import Queues, Workers
+
+T = TypeVar("T")
+
+
+class AsyncOperations(ABC):
+    """What a client can find out about queues, workers and what people did."""
+
+    @abstractmethod
+    async def _send(self, call: Call[T]) -> T: ...
+
+    async def queues(self, task_queue: str | Sequence[str] | None = None) -> Queues:
+        """Task queues, who polls them and what waits; of those given, or of all that are known."""
+        return await self._send(calls.queues(task_queue))
+
+    async def workers(self, task_queue: str | Sequence[str] | None = None) -> Workers:
+        """Workers that polled lately, and what; of the queues given, or of all that are known."""
+        return await self._send(calls.workers(task_queue))
+
+    async def audit(self, **filters: Unpack[AuditFilters]) -> AuditPage:
+        """One page of what was done by whom, newest first; see `AuditFilters`. Scope `admin`."""
+        return await self._send(calls.audit(filters))
+
+    async def iter_audit(self, **filters: Unpack[AuditFilters]) -> AsyncIterator[AuditEntry]:
+        """All entries that match, page after page; `limit` is the size of a page."""
+        call = calls.audit(filters)
+        while call is not None:
+            page = await self._send(call)
+            for entry in page.entries:
+                yield entry
+            call = next_page(call, page)
