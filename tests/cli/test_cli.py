@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from typing import Any
@@ -117,6 +118,33 @@ def test_wrong_arguments_are_told_before_anything_is_sent(
     cli.answer_with(script)
     assert complaint in cli.run(*arguments, code=2).stderr
     assert script.requests == []
+
+
+def test_every_filter_of_runs_has_an_option(cli: CommandLine) -> None:
+    group = str(NEXT)
+    given = {
+        "build_id": ("--build", "b7"),
+        "parent": ("--parent", str(RUN)),
+        "failure": ("--failure", group),
+        "failed_step": ("--failed-step", "charge"),
+        "waiting_on": ("--waiting-on", "timer"),
+    }
+    words = [word for pair in given.values() for word in pair]
+    flags = {"roots_only": "--roots", "retrying": "--retrying"}
+    durations = {"min_duration": ("--min-seconds", "1.5"), "max_duration": ("--max-seconds", "60")}
+
+    script = Script(ok(runs=[], next_cursor=None), ok(count=0, exceeds_max_runs=False, runs=[]))
+    cli.answer_with(script)
+    cli.run("runs", "list", *words, *flags.values(), *durations["min_duration"])
+    asked = dict(script.requests[0].url.params.multi_items())
+    values = {name: value for name, (_, value) in given.items()}
+    assert values.items() <= asked.items()
+    assert {asked[name].lower() for name in flags} == {"true"}
+    assert float(asked["min_duration"]) == 1.5
+
+    cli.run("bulk", "start", "rerun", *words, *flags.values())
+    asked = json.loads(script.requests[1].content)["filter"]
+    assert asked == values | {"roots_only": True, "retrying": True}
 
 
 def test_list_filters_and_pages(cli: CommandLine) -> None:

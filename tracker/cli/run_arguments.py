@@ -23,6 +23,19 @@ ArgsOption = Annotated[
 MetadataOption = Annotated[
     list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable; the value is text.")
 ]
+BuildOption = Annotated[str | None, typer.Option("--build", help="Build id that ran it last.")]
+ParentOption = Annotated[str | None, typer.Option(help="Children of this run.")]
+RootsOption = Annotated[bool, typer.Option("--roots", help="Only runs that no run started.")]
+FailureOption = Annotated[str | None, typer.Option(help="Group that `failures` told.")]
+FailedStepOption = Annotated[
+    str | None, typer.Option(help="A step of this name has ended as failed.")
+]
+RetryingOption = Annotated[
+    bool, typer.Option("--retrying", help="A step is tried again and again.")
+]
+WaitingOption = Annotated[
+    str | None, typer.Option("--waiting-on", help="Kind that an open run waits for, as timer.")
+]
 
 
 def write_control(answer: ControlAnswer, *, as_json: bool) -> None:
