@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import stat
+from getpass import getuser
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.cli.conftest import CommandLine
@@ -59,6 +61,52 @@ def test_wrong_keys_are_told(cli: CommandLine, database: str) -> None:
     assert "choose another name" in cli.run("keys", "create", "ci", code=1).stderr
     assert "read, start" in cli.run("keys", "create", "x", "--scope", "root", code=2).stderr
     assert "keys list" in cli.run("keys", "revoke", "nobody", code=1).stderr
+
+
+def test_a_restricted_key_shows_what_it_is_kept_to(cli: CommandLine, database: str) -> None:
+    cli.set(database_url=database)
+    only = ("--ref-type", "order", "--workflow-type", "Order", "--workflow-type", "Refund")
+    cli.run("keys", "create", "shop", *only, "--rate", "2.5")
+    (key,) = cli.json("keys", "list")["keys"]
+    assert key["ref_types"] == ["order"]
+    assert key["workflow_types"] == ["Order", "Refund"]
+    assert key["rate"] == 2.5
+    assert "refs: order" in " ".join(cli.run("keys", "list").stdout.split())
+    assert "100000 requests" in cli.run("keys", "create", "x", "--rate", "0", code=2).stderr
+    many = [part for n in range(21) for part in ("--ref-type", f"t{n}")]
+    assert "at most 20 ref_types" in cli.run("keys", "create", "x", *many, code=2).stderr
+
+
+def test_a_rotated_key_keeps_its_name_and_changes_its_secret(
+    cli: CommandLine, database: str
+) -> None:
+    cli.set(database_url=database)
+    first = cli.run("keys", "create", "ci", "--scope", "start").stdout
+    second = cli.run("keys", "rotate", "ci").stdout
+    assert re.fullmatch(r"ft_[A-Za-z0-9_-]{43}\n", second)
+    assert second != first
+    (key,) = cli.json("keys", "list")["keys"]
+    assert (key["name"], key["scopes"]) == ("ci", ["start"])
+    assert key["previous_until"] is not None
+    cli.run("keys", "rotate", "ci", "--grace", "0")
+    assert cli.json("keys", "list")["keys"][0]["previous_until"] is None
+
+    assert "keys list" in cli.run("keys", "rotate", "nobody", code=1).stderr
+    assert "0-30 days" in cli.run("keys", "rotate", "ci", "--grace", "1000", code=2).stderr
+    cli.run("keys", "revoke", "ci")
+    assert "is revoked" in cli.run("keys", "rotate", "ci", code=1).stderr
+
+
+def test_what_is_done_to_keys_is_in_the_audit(cli: CommandLine, database: str) -> None:
+    cli.set(database_url=database)
+    for words in (("create", "ci"), ("rotate", "ci"), ("revoke", "ci")):
+        cli.run("keys", *words)
+    with psycopg.connect(database) as connection:
+        found = connection.execute(
+            "SELECT action, actor, details->>'name' FROM flowtrail.audit ORDER BY at"
+        ).fetchall()
+    me = f"cli:{getuser()}"
+    assert found == [(f"key.{done}", me, "ci") for done in ("create", "rotate", "revoke")]
 
 
 # The wizard

@@ -200,6 +200,12 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("outbox", "outbox_on_conflict_check", {"on_conflict": "replace"}),
     ("api_key", "api_key_scopes_check", {"scopes": []}),
     ("api_key", "api_key_scopes_check", {"scopes": ["read", "root"]}),
+    ("api_key", "api_key_ref_types_check", {"ref_types": []}),
+    ("api_key", "api_key_workflow_types_check", {"workflow_types": ["w"] * 21}),
+    ("api_key", "api_key_rate_check", {"rate": 0}),
+    ("api_key", "api_key_rate_check", {"rate": 100_001}),
+    ("api_key", "api_key_previous_check", {"previous_hash": b"\x01"}),
+    ("api_key", "api_key_previous_check", {"previous_until": NOW}),
 ]
 
 

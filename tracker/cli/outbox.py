@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from getpass import getuser
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from tracker.cli.auditing import note
 from tracker.cli.output import JsonFlag, write_json, write_table
 from tracker.cli.settings import open_database, temporal_namespace
 from tracker.store import dead_entries
-from tracker.store.audit import DONE, Action, record_action
 from tracker.store.database import Database
 from tracker.store.dead_entries import OutboxEntry
 
@@ -75,15 +74,9 @@ def _changed(action: str, change: Change, entry_id: UUID, reason: str | None) ->
     async def run() -> OutboxEntry:
         async with open_database() as database:
             entry = await change(database, namespace, entry_id)
-            done = Action(
-                actor=f"cli:{getuser()}",
-                action=action,
-                run_id=entry.run_id,
-                outcome=DONE,
-                reason=reason,
-                details={"entry_id": str(entry.id), "kind": entry.kind},
-            )
-            await record_action(database, namespace, done)
+            details = {"entry_id": str(entry.id), "kind": entry.kind}
+            run_id = entry.run_id
+            await note(database, namespace, action, run_id=run_id, reason=reason, details=details)
             return entry
 
     return asyncio.run(run())

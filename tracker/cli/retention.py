@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from getpass import getuser
 from typing import Annotated
 
 import typer
 
+from tracker.cli.auditing import actor, note
 from tracker.cli.output import JsonFlag, write_fields, write_json, write_table
 from tracker.cli.settings import load_settings, open_database, temporal_namespace
 from tracker.cli.spans import span
 from tracker.core.ids import Ref
 from tracker.store import holds
-from tracker.store.audit import DONE, Action, record_action
+from tracker.store.audit import DONE
 from tracker.store.database import Database
 from tracker.store.erase import Erased
 from tracker.store.erase import erase as erase_ref
@@ -98,10 +98,7 @@ def erase(
         async with open_database() as database:
             done = await erase_ref(database, namespace, parsed)
             for run_id in done.run_ids:
-                action = Action(
-                    actor=_actor(), action="erase", run_id=run_id, outcome=DONE, reason=reason
-                )
-                await record_action(database, namespace, action)
+                await note(database, namespace, "erase", run_id=run_id, reason=reason)
             return done
 
     done = asyncio.run(run())
@@ -123,7 +120,7 @@ def add(
     parsed = Ref.parse(ref)
 
     async def change(database: Database, namespace: str) -> bool:
-        return await holds.add_hold(database, namespace, parsed, reason, _actor())
+        return await holds.add_hold(database, namespace, parsed, reason, actor())
 
     is_new = _changed("hold.add", parsed, reason, change)
     typer.echo(f"{parsed} is held" if is_new else f"{parsed} was held already")
@@ -169,15 +166,9 @@ def _changed(action: str, ref: Ref, reason: str | None, change: Change) -> bool:
     async def run() -> bool:
         async with open_database() as database:
             changed = await change(database, namespace)
-            entry = Action(
-                actor=_actor(),
-                action=action,
-                run_id=None,
-                outcome=DONE if changed else "nothing_to_do",
-                reason=reason,
-                details={"ref": str(ref)},
-            )
-            await record_action(database, namespace, entry)
+            outcome = DONE if changed else "nothing_to_do"
+            details = {"ref": str(ref)}
+            await note(database, namespace, action, outcome=outcome, reason=reason, details=details)
             return changed
 
     return asyncio.run(run())
@@ -190,12 +181,7 @@ async def _audit_purge(namespace: str, order: PurgeOrder, report: PurgeReport) -
         "force": order.force,
     }
     async with open_database() as database:
-        action = Action(actor=_actor(), action="purge", run_id=None, outcome=DONE, details=details)
-        await record_action(database, namespace, action)
-
-
-def _actor() -> str:
-    return f"cli:{getuser()}"
+        await note(database, namespace, "purge", details=details)
 
 
 def _print(report: PurgeReport, *, dry_run: bool) -> None:

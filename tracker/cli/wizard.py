@@ -10,9 +10,10 @@ from pathlib import Path
 import typer
 
 from tracker import __version__
+from tracker.cli.auditing import note
 from tracker.cli.beside import application_root
 from tracker.cli.env_file import read_env, write_env
-from tracker.cli.settings import CliSettings
+from tracker.cli.settings import CliSettings, temporal_namespace
 from tracker.errors import ConfigurationError
 from tracker.migrations import current_revision, grants_sql, migrate
 from tracker.store import keys, provision
@@ -105,6 +106,8 @@ async def _first_key(options: DatabaseOptions, known: str | None) -> str | None:
             return None
         name = FIRST_KEY if not made else f"{FIRST_KEY}-{len(made) + 1}"
         _, secret = await keys.create(database, name, keys.SCOPES)
+        details = {"name": name, "scopes": list(keys.SCOPES)}
+        await note(database, temporal_namespace(), "key.create", details=details)
         typer.echo(f"API key: made {name!r} with every scope")
         return secret
 

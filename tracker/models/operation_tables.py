@@ -25,6 +25,7 @@ from tracker.models.columns import (
     Moment,
     MomentOfInsert,
     OptionalBigInt,
+    OptionalBytes,
     OptionalJson,
     OptionalMoment,
     OptionalStr,
@@ -47,6 +48,11 @@ class ApiKeyRow(TrackerRow, table=True):
             "api_key_scopes_check",
             "cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'start', 'control', 'admin']",
         ),
+        unique("api_key_previous_key", "previous_hash"),
+        check("api_key_ref_types_check", "cardinality(ref_types) BETWEEN 1 AND 20"),
+        check("api_key_workflow_types_check", "cardinality(workflow_types) BETWEEN 1 AND 20"),
+        check("api_key_rate_check", "rate > 0 AND rate <= 100000"),
+        check("api_key_previous_check", "(previous_hash IS NULL) = (previous_until IS NULL)"),
     )
 
     id: UUID = Field(primary_key=True)
@@ -56,6 +62,11 @@ class ApiKeyRow(TrackerRow, table=True):
     created_at: MomentOfInsert
     expires_at: OptionalMoment
     revoked_at: OptionalMoment
+    ref_types: list[str] | None = Field(sa_type=TEXT_ARRAY)
+    workflow_types: list[str] | None = Field(sa_type=TEXT_ARRAY)
+    rate: float | None
+    previous_hash: OptionalBytes
+    previous_until: OptionalMoment
 
 
 class AuditRow(TrackerRow, table=True):
