@@ -1,6 +1,8 @@
-"""Who calls, and what they may do: API keys with scopes, by `X-API-Key` or as a bearer token.
+"""Who calls, and what they may do: API keys with scopes, or JSON Web Tokens, by `X-API-Key` or as a
+bearer token.
 
-Each route depends on exactly one `requires(scope)`; a test enumerates them. `admin` may do all.
+Each route depends on exactly one `requires(scope)`; a test enumerates them. `admin` may do all, but
+a restriction to some runs holds for it too.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from typing import Any, Generic, TypeVar
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 
+from api.rates import RateLimiter
+from api.restriction import NONE, Restriction, run_of
+from api.tokens import TokenVerifier
 from tracker.errors import NotAllowed, NotAuthenticated
 from tracker.store.database import Database
-from tracker.store.keys import SCOPES, ApiKey, Scope, find_by_secret
+from tracker.store.keys import PREFIX, SCOPES, ApiKey, Scope, find_by_secret
+from tracker.store.run_detail import check_run_within
 
 CACHE_SECONDS = 5.0
 """How long a revoked key may go on working in a process that has just seen it."""
@@ -32,12 +38,16 @@ class Caller:
     """Whoever made a request.
 
     Attributes:
-        name: Of the key, for the audit.
+        name: Of the key, or `jwt:` and the token's subject; for the audit.
         scopes: What it may do.
+        restriction: With which runs.
+        rate: How many times a second; None: any.
     """
 
     name: str
     scopes: frozenset[Scope]
+    restriction: Restriction = NONE
+    rate: float | None = None
 
     def may(self, scope: Scope) -> bool:
         """Whether the scope, or `admin`, is among its scopes."""
@@ -49,42 +59,71 @@ ANYBODY = Caller("local", frozenset(SCOPES))
 
 
 class Authenticator:
-    """Knows callers by their secret.
+    """Knows callers by their credential.
 
     The cache holds digests, not secrets, wrong ones too: guessing must not load the database.
+
+    Args:
+        tokens: What reads JSON Web Tokens; None: there are API keys only.
+        token_rate: Requests a second of one token's subject; None: any.
     """
 
     def __init__(
-        self, database: Database, *, enabled: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        *,
+        enabled: bool,
+        tokens: TokenVerifier | None = None,
+        token_rate: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._enabled = enabled
+        self._tokens = tokens
+        self._token_rate = token_rate
         self._clock = clock
+        self._limiter = RateLimiter(clock)
         self._seen: OrderedDict[bytes, tuple[float, ApiKey | None]] = OrderedDict()
 
-    async def caller(self, secret: str | None) -> Caller:
-        """Whose secret this is.
+    async def caller(self, credential: str | None) -> Caller:
+        """Whose credential this is; the request counts against its rate.
 
         Raises:
             NotAuthenticated: Nobody's.
-            DatabaseUnavailable: That cannot be told now.
+            RateLimited: It has made too many requests.
+            DatabaseUnavailable, TransientError: That cannot be told now.
         """
         if not self._enabled:
             return ANYBODY
-        if not secret:
+        if not credential:
             raise NotAuthenticated(
                 "this call needs an API key, as header X-API-Key or Authorization: Bearer; "
                 "`flowtrail keys create` makes one"
             )
-        key = await self._known(secret)
-        if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
-            raise NotAuthenticated("this API key is unknown, expired or revoked")
-        return Caller(key.name, key.scopes)
+        if self._tokens is not None and not credential.startswith(PREFIX):
+            caller = await self._by_token(self._tokens, credential)
+        else:
+            caller = await self._by_key(credential)
+        self._limiter.take(caller.name, caller.rate)
+        return caller
 
     @property
     def remembered(self) -> int:
         """Secrets in the cache."""
         return len(self._seen)
+
+    async def _by_token(self, tokens: TokenVerifier, token: str) -> Caller:
+        facts = await tokens.verify(token)
+        name = f"jwt:{facts.subject}"
+        return Caller(name, facts.scopes, facts.restriction, self._token_rate)
+
+    async def _by_key(self, secret: str) -> Caller:
+        key = await self._known(secret)
+        if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+            raise NotAuthenticated("this API key is unknown, expired or revoked")
+        return Caller(
+            key.name, key.scopes, Restriction(key.ref_types, key.workflow_types), key.rate
+        )
 
     async def _known(self, secret: str) -> ApiKey | None:
         digest = sha256(secret.encode("utf-8", "surrogateescape")).digest()
@@ -118,23 +157,50 @@ class Access(Generic[S]):
 _SCOPES: dict[Callable[..., Any], Scope] = {}
 
 
-def requires(scope: Scope) -> Any:
-    """`Depends` on what lets only callers with this scope through."""
+def requires(scope: Scope, *, narrows: bool = False) -> Any:
+    """`Depends` on what lets only callers with this scope through.
+
+    Args:
+        narrows: The route keeps itself to the runs of `caller.restriction`. Without it a restricted
+            caller gets through only where the path names one of its runs.
+    """
 
     async def authorized(request: Request) -> Access[Any]:
         services = request.app.state.services
         authenticator: Authenticator = services.authenticator
-        caller = await authenticator.caller(_secret(request.headers))
+        caller = await authenticator.caller(_credential(request.headers))
         if not caller.may(scope):
             raise NotAllowed(
-                f"API key {caller.name!r} lacks the scope {scope!r}",
+                f"{caller.name!r} lacks the scope {scope!r}",
                 needed=scope,
                 scopes=sorted(caller.scopes),
             )
+        if caller.restriction and not narrows:
+            await _check_reached(request, caller, services.database, services.namespace)
         return Access(services, caller)
 
     _SCOPES[authorized] = scope
     return Depends(authorized)
+
+
+async def _check_reached(
+    request: Request, caller: Caller, database: Database, namespace: str
+) -> None:
+    if "run_id" not in request.path_params:
+        raise NotAllowed(
+            f"{caller.name!r} is kept to some runs, and this looks across all of them",
+            needed="no restriction",
+        )
+    run_id = run_of(request.path_params)
+    if run_id is not None:
+        only = caller.restriction
+        await check_run_within(
+            database,
+            namespace,
+            run_id,
+            ref_types=only.ref_types,
+            workflow_types=only.workflow_types,
+        )
 
 
 def scope_of(call: Callable[..., Any]) -> Scope | None:
@@ -142,7 +208,7 @@ def scope_of(call: Callable[..., Any]) -> Scope | None:
     return _SCOPES.get(call)
 
 
-def _secret(headers: Headers) -> str | None:
+def _credential(headers: Headers) -> str | None:
     key = headers.get("x-api-key")
     if key:
         return key

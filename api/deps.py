@@ -54,6 +54,8 @@ async def _services(request: Request) -> Services:
 PublicServices = Annotated[Services, Depends(_services)]
 """For routes that anybody may call."""
 Reading = Annotated[Access[Services], requires("read")]
-Starting = Annotated[Access[Services], requires("start")]
+ReadingSome = Annotated[Access[Services], requires("read", narrows=True)]
+"""For routes that keep a restricted caller to its runs themselves."""
+Starting = Annotated[Access[Services], requires("start", narrows=True)]
 Controlling = Annotated[Access[Services], requires("control")]
 Administering = Annotated[Access[Services], requires("admin")]

@@ -26,6 +26,7 @@ from tracker.errors import (
     NotAuthenticated,
     NotFound,
     PayloadTooLarge,
+    RateLimited,
     TrackerError,
     TransientError,
 )
@@ -41,11 +42,12 @@ STATUSES: tuple[tuple[type[TrackerError], HTTPStatus], ...] = (
     (Conflict, HTTPStatus.CONFLICT),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (RateLimited, HTTPStatus.TOO_MANY_REQUESTS),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
     (FatalError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
 RETRY_AFTER_SECONDS = 1
-READS = (NotAuthenticated, NotAllowed, InvalidRequest, DatabaseUnavailable)
+READS = (NotAuthenticated, NotAllowed, InvalidRequest, RateLimited, DatabaseUnavailable)
 """What every route that reads may fail with."""
 _OF_HTTP = {
     HTTPStatus.NOT_FOUND: "not_found",
@@ -108,8 +110,8 @@ async def _tracker_error(request: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers["Retry-After"] = str(error.details.get("retry_after", RETRY_AFTER_SECONDS))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.warning(
             "%s: %s", error.code, error.message, extra={"event": "request.failed", **_cause(error)}

@@ -89,6 +89,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         ConfigurationError: A setting is wrong that only its use can tell.
     """
     settings.database_options()
+    settings.token_verifier()
     if settings.data_converter is not None:
         load_converter(settings.data_converter)
     metrics = Metrics()
@@ -170,7 +171,12 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
         pauses=Pauses(reach),
         bulks=BulkService(reach),
         task_queues=TaskQueues(database, temporal),
-        authenticator=Authenticator(database, enabled=settings.auth == "on"),
+        authenticator=Authenticator(
+            database,
+            enabled=settings.auth == "on",
+            tokens=settings.token_verifier(),
+            token_rate=settings.jwt_rate,
+        ),
         metrics=app.state.metrics,
         stopping=app.state.stopping,
     )

@@ -6,9 +6,17 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from api.key_sets import KeySet
+from api.tokens import (
+    PUBLIC_ALGORITHMS,
+    SHARED_ALGORITHMS,
+    SharedKey,
+    TokenRules,
+    TokenVerifier,
+)
 from tracker.cli.environment import ProgramSettings, load
 
 
@@ -37,7 +45,27 @@ class ApiSettings(ProgramSettings):
         default=10, ge=0, description="Seconds that open requests get to finish at a stop."
     )
 
-    @field_validator("allowed_origins", mode="before")
+    jwt_jwks_url: str | None = Field(
+        default=None, description="Key set of the issuer of JSON Web Tokens that are accepted."
+    )
+    jwt_key: SecretStr | None = Field(
+        default=None, description="Shared key that signs them instead, 32 bytes at least."
+    )
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Accepted algorithms: RS256 with a key set, HS256 with a key."
+    )
+    jwt_audience: str | None = Field(
+        default=None, description="`aud` of the tokens; required where tokens are accepted."
+    )
+    jwt_issuer: str | None = Field(default=None, description="`iss` of the tokens; else any.")
+    jwt_scopes_claim: str = Field(
+        default="scope", description="Claim with scopes, as `flowtrail:read`; may be a path."
+    )
+    jwt_rate: float | None = Field(
+        default=None, gt=0, description="Requests a second of one token's subject, per process."
+    )
+
+    @field_validator("allowed_origins", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -52,6 +80,48 @@ class ApiSettings(ProgramSettings):
                 "reaches it could start and end workflows; leave auth on, or listen on 127.0.0.1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_token(self) -> ApiSettings:
+        keys = [name for name in ("jwt_jwks_url", "jwt_key") if getattr(self, name) is not None]
+        if len(keys) > 1:
+            raise ValueError("tokens are signed by jwt_jwks_url's keys or with jwt_key: give one")
+        if not keys:
+            if self.jwt_audience or self.jwt_issuer or self.jwt_algorithms:
+                raise ValueError("to accept tokens, give jwt_jwks_url or jwt_key as well")
+            return self
+        if not self.jwt_audience:
+            raise ValueError(
+                "jwt_audience is missing: without it a token for any other service of the issuer "
+                "would open this one"
+            )
+        possible = SHARED_ALGORITHMS if self.jwt_key is not None else PUBLIC_ALGORITHMS
+        wrong = [name for name in self.jwt_algorithms if name not in possible]
+        if wrong:
+            raise ValueError(
+                f"jwt_algorithms: {', '.join(wrong)} does not go with {keys[0]}; "
+                f"possible are {', '.join(possible)}"
+            )
+        return self
+
+    def token_verifier(self) -> TokenVerifier | None:
+        """What reads the tokens that are accepted; None: none are.
+
+        Raises:
+            ConfigurationError: The shared key is too short.
+        """
+        if self.jwt_audience is None:
+            return None
+        shared = self.jwt_key
+        rules = TokenRules(
+            audience=self.jwt_audience,
+            issuer=self.jwt_issuer,
+            algorithms=self.jwt_algorithms or (("RS256",) if shared is None else ("HS256",)),
+            scopes_claim=self.jwt_scopes_claim,
+        )
+        if shared is not None:
+            return TokenVerifier(rules, SharedKey(shared.get_secret_value()))
+        return TokenVerifier(rules, KeySet(self.jwt_jwks_url or ""))
 
 
 def load_settings(**given: Any) -> ApiSettings:

@@ -110,13 +110,13 @@ class TooManyRuns(Conflict):
 
 
 class NotAuthenticated(InvalidRequest):
-    """The API key is missing, wrong, expired or revoked."""
+    """The API key or token is missing, wrong, expired or revoked."""
 
     code = "not_authenticated"
 
 
 class NotAllowed(InvalidRequest):
-    """The API key lacks the scope that this call needs."""
+    """The caller lacks the scope that this call needs, or is kept to other runs."""
 
     code = "not_allowed"
 
@@ -132,6 +132,15 @@ class TransientError(TrackerError):
 
     code = "transient"
     error_class = "transient"
+
+
+class RateLimited(TransientError):
+    """The caller makes more requests a second than its key allows; this one was not carried out.
+
+    `details["retry_after"]` has the seconds after which the next one is.
+    """
+
+    code = "rate_limited"
 
 
 class DatabaseUnavailable(TransientError):

@@ -15,6 +15,7 @@ from tracker.errors import (
     DatabaseUnavailable,
     NotAllowed,
     NotAuthenticated,
+    RateLimited,
     SchemaMismatch,
     TrackerError,
 )
@@ -63,7 +64,8 @@ async def ready(services: PublicServices) -> Any:
     operation_id="metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}} | declared(NotAuthenticated, NotAllowed),
+    responses={200: {"content": {"text/plain": {}}}}
+    | declared(NotAuthenticated, NotAllowed, RateLimited),
 )
 async def metrics(access: Reading) -> Response:
     """In Prometheus' text format. Without the database, the state of the tables is NaN."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Reading
+from api.deps import ReadingSome
 from api.errors import READS, declared
 from api.parameters import documented, from_query
 from api.routing import Route
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/refs", tags=["refs"], route_class=Route)
     openapi_extra=documented(Page),
 )
 async def runs_by_ref(
-    access: Reading,
+    access: ReadingSome,
     ref_type: str,
     ref_id: str,
     page: Annotated[Page, from_query(Page)],
@@ -35,5 +35,7 @@ async def runs_by_ref(
     """Its workflows, and all runs that carry the ref, newest first. A ref that nobody has used
     yet has none of either."""
     services = access.services
-    ref = Ref(ref_type, ref_id)
-    return await workflows.runs_by_ref(services.database, services.namespace, ref, page)
+    only = access.caller.restriction
+    only.ref_type(ref_type)
+    ref, types = Ref(ref_type, ref_id), only.types(())
+    return await workflows.runs_by_ref(services.database, services.namespace, ref, page, types)

@@ -8,15 +8,13 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Header, Query, Response
 
 from api import started
-from api.deps import Reading, Starting
+from api.deps import Reading, ReadingSome, Starting
 from api.errors import READS, declared
 from api.openapi import START_EXAMPLES
 from api.parameters import documented, from_query
 from api.routing import Route
 from api.waiting import wait_for_result
-from tracker.errors import (
-    NotFound,
-)
+from tracker.errors import NotFound
 from tracker.models.filters import RunFilter
 from tracker.models.wire import (
     RunDetail,
@@ -55,6 +53,7 @@ async def start_workflow(
     key = started.one_key(idempotency_key, start.idempotency_key)
     if key is not None:
         start = start.model_copy(update={"idempotency_key": key})
+    access.caller.restriction.start(start)
     result = await access.services.starts.start(start)
     return started.started_answer(result)
 
@@ -67,11 +66,12 @@ async def start_workflow(
     openapi_extra=documented(RunFilter),
 )
 async def list_runs(
-    access: Reading, filters: Annotated[RunFilter, from_query(RunFilter)]
+    access: ReadingSome, filters: Annotated[RunFilter, from_query(RunFilter)]
 ) -> RunPage:
     """A page of runs. Pages are stable: runs that come in later never shift them. `next_cursor`
     leads to the next page of the same filters; `limit` may change on the way."""
     services = access.services
+    filters = access.caller.restriction.runs(filters)
     return await run_queries.list_runs(services.database, services.namespace, filters)
 
 

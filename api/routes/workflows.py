@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Reading
+from api.deps import ReadingSome
 from api.errors import READS, declared
 from api.parameters import documented, from_query
 from api.routing import Route
@@ -25,10 +25,11 @@ router = APIRouter(prefix="/v1/workflows", tags=["workflows"], route_class=Route
     openapi_extra=documented(WorkflowFilter),
 )
 async def list_workflows(
-    access: Reading,
+    access: ReadingSome,
     filters: Annotated[WorkflowFilter, from_query(WorkflowFilter)],
 ) -> WorkflowPage:
     """A page of workflows: the first run's input, the latest run's status and output, and how many
     runs there are, exactly."""
     services = access.services
+    filters = access.caller.restriction.workflows(filters)
     return await workflows.list_workflows(services.database, services.namespace, filters)

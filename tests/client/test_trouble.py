@@ -116,6 +116,14 @@ async def test_a_start_that_never_left_is_repeated_without_a_key(caller: Caller)
     assert script.bodies[1] == {"workflow_type": "Order"}
 
 
+async def test_a_start_over_the_rate_is_repeated_without_a_key(caller: Caller) -> None:
+    limited = failed(429, "rate_limited", "transient", **{"Retry-After": "3"})
+    script = Script(limited, started())
+    await caller.call(script, "start_workflow", "Order")
+    assert len(script.requests) == 2
+    assert caller.time.slept[0] >= 3
+
+
 @pytest.mark.parametrize(
     ("method", "args", "options", "repeatable"),
     [

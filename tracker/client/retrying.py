@@ -1,7 +1,8 @@
 """When a call is tried again, and after how long; the same rules for both clients.
 
-A request that never left is tried again whatever it is. One that may have been carried out is
-tried again only if it is repeatable. The server's `Retry-After` is honoured, never undercut.
+A request that never left, or that was refused for its rate, is tried again whatever it is. One that
+may have been carried out is tried again only if it is repeatable. The server's `Retry-After` is
+honoured, never undercut.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tenacity import (
 )
 
 from tracker.client.calls import Call
-from tracker.errors import ApiUnavailable, RunNotFinished, TransientError
+from tracker.errors import ApiUnavailable, RateLimited, RunNotFinished, TransientError
 
 LONGEST_RETRY_AFTER = 60.0
 """Seconds of `Retry-After` beyond which the error is raised at once instead of waited out."""
@@ -47,7 +48,7 @@ def _is_tried_again(call: Call[Any], error: BaseException) -> bool:
     if _asked(error) > LONGEST_RETRY_AFTER:
         return False
     never_left = isinstance(error, ApiUnavailable) and error.details.get("sent") is False
-    return never_left or call.repeatable
+    return never_left or isinstance(error, RateLimited) or call.repeatable
 
 
 def _wait(state: RetryCallState) -> float:

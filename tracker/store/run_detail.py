@@ -6,7 +6,7 @@ never a closed run whose last steps are missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -61,6 +61,37 @@ async def get_run(database: Database, namespace: str, run_id: UUID) -> RunRead:
     """
     async with database.connection() as connection:
         return run_read(await find_run(connection, database, namespace, run_id))
+
+
+async def check_run_within(
+    database: Database,
+    namespace: str,
+    run_id: UUID,
+    *,
+    ref_types: Collection[str] | None,
+    workflow_types: Collection[str] | None,
+) -> None:
+    """Look whether a run is of one of these types and carries a ref of one of these.
+
+    Args:
+        run_id: Ours or Temporal's.
+        ref_types, workflow_types: None: any.
+
+    Raises:
+        NotFound: It does not, or there is none: whoever may not see it is not told which.
+    """
+    async with database.connection() as connection:
+        rows = await _fetch(
+            connection,
+            database,
+            "is_run_within",
+            namespace=namespace,
+            run_id=run_id,
+            ref_types=None if ref_types is None else sorted(ref_types),
+            workflow_types=None if workflow_types is None else sorted(workflow_types),
+        )
+    if not rows:
+        raise _no_run(namespace, run_id)
 
 
 async def run_detail(database: Database, namespace: str, run_id: UUID) -> RunDetail:
@@ -167,8 +198,12 @@ async def find_run(
     """
     rows = await _fetch(connection, database, "get_run", run_id=run_id, namespace=namespace)
     if not rows:
-        raise NotFound(f"there is no run {run_id} in namespace {namespace!r}", run_id=str(run_id))
+        raise _no_run(namespace, run_id)
     return rows[0]
+
+
+def _no_run(namespace: str, run_id: UUID) -> NotFound:
+    return NotFound(f"there is no run {run_id} in namespace {namespace!r}", run_id=str(run_id))
 
 
 async def _steps(connection: AsyncConnection, database: Database, run: Row) -> list[Row]:

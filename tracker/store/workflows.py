@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -58,16 +59,33 @@ async def list_workflows(
     )
 
 
-async def runs_by_ref(database: Database, namespace: str, ref: Ref, page: Page) -> RefOverview:
+async def runs_by_ref(
+    database: Database,
+    namespace: str,
+    ref: Ref,
+    page: Page,
+    workflow_types: Sequence[str] = (),
+) -> RefOverview:
     """Everything of one business object: its workflows, and a page of all runs that carry the ref,
     as their primary one or as a further link, newest first.
+
+    Args:
+        workflow_types: Only of these; none given: of all.
 
     Raises:
         InvalidRequest: The cursor is none, or one of another list.
     """
     kind, key = ref.ref_type, ref.ref_id
-    runs_of_ref = RunFilter(ref_type=kind, ref_id=key, limit=page.limit, cursor=page.cursor)
-    workflows_of_ref = WorkflowFilter(ref_type=kind, ref_id=key, limit=WORKFLOWS_OF_REF)
+    runs_of_ref = RunFilter(
+        ref_type=kind,
+        ref_id=key,
+        workflow_type=list(workflow_types),
+        limit=page.limit,
+        cursor=page.cursor,
+    )
+    workflows_of_ref = WorkflowFilter(
+        ref_type=kind, ref_id=key, workflow_type=list(workflow_types), limit=WORKFLOWS_OF_REF
+    )
     runs, workflows = await asyncio.gather(
         list_runs(database, namespace, runs_of_ref),
         list_workflows(database, namespace, workflows_of_ref),

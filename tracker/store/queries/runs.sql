@@ -9,6 +9,14 @@ SELECT r.* FROM {schema}.run r
 WHERE r.run_key = %(run_id)s AND r.namespace = %(namespace)s
 LIMIT 1
 
+-- name: is_run_within
+SELECT FROM {schema}.run r
+WHERE r.namespace = %(namespace)s AND (r.id = %(run_id)s OR r.run_key = %(run_id)s)
+  AND (%(workflow_types)s::text[] IS NULL OR r.workflow_type = ANY (%(workflow_types)s::text[]))
+  AND (%(ref_types)s::text[] IS NULL OR EXISTS (
+      SELECT FROM {schema}.run_ref o
+      WHERE o.run_id = r.id AND o.ref_type = ANY (%(ref_types)s::text[])))
+
 -- name: get_refs
 SELECT ref_type, ref_id FROM {schema}.run_ref
 WHERE run_id = %(run_id)s
