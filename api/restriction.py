@@ -90,7 +90,7 @@ class Restriction:
             if start.ref_type is None:
                 raise _refused("ref_type", None, self.ref_types)
             self.ref_type(start.ref_type)
-        if start.id_conflict_policy != "fail":
+        if self and start.id_conflict_policy != "fail":
             raise NotAllowed(
                 "a restricted caller starts with id_conflict_policy 'fail' only: the open run of "
                 "that workflow id may be another's",
