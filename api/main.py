@@ -39,7 +39,6 @@ from api.routes import (
 from api.settings import ApiSettings
 from api.upkeep import keep_partitions
 from tracker import __version__
-from tracker.core.payloads import PayloadPolicy
 from tracker.outbox import Relay
 from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
@@ -151,7 +150,7 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
     encoder = StartEncoder(
         temporal.namespace,
         data_converter=temporal.data_converter,
-        policy=PayloadPolicy(settings.payload_default),
+        policy=settings.policy(),
     )
     starter = TemporalStarter(
         temporal, search_attributes=settings.search_attributes, seconds=settings.start_within

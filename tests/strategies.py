@@ -40,7 +40,7 @@ from tracker.core.events import (
     WorkflowTypeSeen,
 )
 from tracker.core.ids import Ref, activity_key, derived_run_id, event_key, local_activity_key
-from tracker.core.payloads import PayloadRule, Treatment, store_bytes, store_json
+from tracker.core.payloads import Handling, Treatment, store_bytes, store_json
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
     CLOSED_STEP_STATUSES,
@@ -68,7 +68,7 @@ ENDINGS = {
 ATTEMPTED = (StepKind.ACTIVITY, StepKind.LOCAL_ACTIVITY)
 FROM_HISTORY_ONLY = (StepKind.TIMER, StepKind.SIGNAL, StepKind.NEXUS_OPERATION)
 
-_full, _digest = PayloadRule(Treatment.FULL), PayloadRule(Treatment.DIGEST)
+_full, _digest = Handling(Treatment.FULL), Handling(Treatment.DIGEST)
 
 texts = st.sampled_from(["", "plain", "naïve ☕ 🚀", 'it\'s 100% \\ "quoted"', "two\nlines"])
 scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts
@@ -87,12 +87,12 @@ failures = st.builds(
 )
 payloads = st.sampled_from(
     [
-        store_json(b'{"recipients":["a@example.com"],"n":1.5}', _full, 1000),
-        store_json(b"null", _full, 1000),
-        store_json(b'"\\u0000"', _full, 1000),
-        store_json(b'"' + b"x" * 1000 + b'"', _full, 100),
-        store_json(b"[1,2]", _digest, 1000),
-        store_bytes(b"\x00\xff", "binary/encrypted", PayloadRule(Treatment.ENCODED), 1000),
+        store_json(b'{"recipients":["a@example.com"],"n":1.5}', _full, "input"),
+        store_json(b"null", _full, "input"),
+        store_json(b'"\\u0000"', _full, "input"),
+        store_json(b'"' + b"x" * 1000 + b'"', Handling(Treatment.FULL, limit=100), "input"),
+        store_json(b"[1,2]", _digest, "input"),
+        store_bytes(b"\x00\xff", "binary/encrypted", Handling(Treatment.ENCODED), "input"),
         None,
     ]
 )

@@ -180,6 +180,12 @@ class SchemaMismatch(FatalError):
     code = "schema_mismatch"
 
 
+class DecryptionFailed(FatalError):
+    """A stored value or a payload is encrypted with a key that is not at hand, or was changed."""
+
+    code = "decryption_failed"
+
+
 class ConfigurationError(FatalError):
     """A setting is missing or contradicts another one."""
 

@@ -27,7 +27,6 @@ from tenacity import (
 from activities.bulk import BulkActivities
 from activities.email import EmailActivities, MailServer
 from examples.sample_shop import sample_order_activities
-from tracker.core.payloads import PayloadPolicy
 from tracker.core.ref_rules import RefRule
 from tracker.outbox.relay import Relay
 from tracker.recorder.options import RecorderOptions, default_spill_dir
@@ -94,7 +93,7 @@ async def _connect(settings: WorkerSettings) -> Client:
             durability=settings.durability,
             spill_dir=settings.spill_dir or default_spill_dir(),
         ),
-        payloads=PayloadPolicy(settings.payload_default),
+        payloads=settings.policy(),
         ref_rules=_rules(settings),
     )
     async for attempt in AsyncRetrying(
@@ -138,7 +137,7 @@ async def _reconciling(settings: WorkerSettings, client: Client) -> AsyncGenerat
     reconciler = Reconciler(
         client,
         settings.database_options(),
-        policy=PayloadPolicy(settings.payload_default),
+        policy=settings.policy(),
         ref_rules=history_rules(_rules(settings)),
     )
     async with reconciler:
@@ -159,7 +158,7 @@ async def _relaying(settings: WorkerSettings, client: Client) -> AsyncGenerator[
 @asynccontextmanager
 async def _carrying_out_bulks(settings: WorkerSettings, client: Client) -> AsyncGenerator[None]:
     """Serve `/v1/bulk`, on a task queue of its own."""
-    options, policy = settings.database_options(), PayloadPolicy(settings.payload_default)
+    options, policy = settings.database_options(), settings.policy()
     async with Database(options, max_connections=BULK_CONNECTIONS) as database:
         encoder = StartEncoder(
             client.namespace, data_converter=client.data_converter, policy=policy

@@ -8,7 +8,7 @@ from typing import Any
 from tests.factories import ARun
 from tracker.core.events import TrackerEvent
 from tracker.core.fold import fold
-from tracker.core.payloads import DEFAULT_LIMIT, PayloadRule, StoredPayload, Treatment, store_json
+from tracker.core.payloads import Handling, StoredPayload, Treatment, store_json
 from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions, dedicated
 from tracker.store.record import write_batch
 
@@ -21,7 +21,7 @@ async def record(database: str, *events: TrackerEvent) -> None:
 
 def payload(value: Any, treatment: Treatment = Treatment.FULL) -> StoredPayload:
     """A JSON value as it is stored."""
-    stored = store_json(json.dumps(value).encode(), PayloadRule(treatment), DEFAULT_LIMIT)
+    stored = store_json(json.dumps(value).encode(), Handling(treatment), "input")
     assert stored is not None
     return stored
 

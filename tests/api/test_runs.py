@@ -10,13 +10,16 @@ from uuid import UUID
 import httpx
 import pytest
 
+from api.main import create_app
+from tests.api.conftest import api_settings, served
 from tests.api.recorded import payload, record, recorded_run
 from tests.factories import NOON, ARun
 from tests.store.test_dead_entries import a_dead_start
 from tracker.core.events import AttemptEnded, Failure, RunRefAdded, StepClosed, WorkflowTypeSeen
 from tracker.core.ids import Ref, new_id
-from tracker.core.payloads import StoredPayload, Treatment
+from tracker.core.payloads import Handling, StoredPayload, Treatment, store_json
 from tracker.core.status import AttemptOutcome, RunStatus, StepStatus
+from tracker.encryption import new_keyring
 from tracker.store import run_detail
 from tracker.store.database import Database
 
@@ -359,3 +362,24 @@ async def test_an_unknown_run(api: httpx.AsyncClient) -> None:
     for path in ("", "/timeline", "/result", f"/steps/{new_id()}"):
         answer = await api.get(f"/v1/runs/{new_id()}{path}")
         assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+
+
+# Encrypted values
+
+
+async def test_encrypted_values_are_shown_to_an_api_with_their_keys(database: str) -> None:
+    ring, run = new_keyring("k1"), ARun()
+    stored = store_json(b'[{"secret":1}]', Handling(Treatment.FULL, sealer=ring), "input")
+    await record(database, run.started(input=stored))
+    path = f"/v1/runs/{run.run_key}"
+    async with served(create_app(api_settings(database, encryption_keys=ring.text()))) as client:
+        shown = (await client.get(path)).json()["input"]
+    assert (shown["value"], shown["key_id"]) == ([{"secret": 1}], "k1")
+    async with served(create_app(api_settings(database))) as client:
+        hidden = (await client.get(path)).json()["input"]
+    assert (hidden["key_id"], hidden["value"], hidden["base64"]) == ("k1", None, None)
+    other = new_keyring("k1").text()
+    async with served(create_app(api_settings(database, encryption_keys=other))) as client:
+        answer = await client.get(path)
+    assert (answer.status_code, answer.json()["error"]) == (500, "decryption_failed")
+    assert answer.json()["details"] == {"key_id": "k1"}

@@ -14,7 +14,7 @@ from tests.factories import ARun
 from tracker.core.events import RunIdentity, RunRefAdded, RunStarted, TrackerEvent
 from tracker.core.fold import fold
 from tracker.core.ids import Ref
-from tracker.core.payloads import PayloadRule, StoredPayload, Treatment, store_json
+from tracker.core.payloads import Handling, StoredPayload, Treatment, store_json
 from tracker.store.database import DatabaseOptions, dedicated
 from tracker.store.record import write_batch
 
@@ -41,7 +41,7 @@ def a_run(workflow_type: str, workflow_id: str, ref: Ref | None = None) -> RunId
 
 
 def stored_input(*args: Any) -> StoredPayload | None:
-    return store_json(json.dumps(args).encode(), PayloadRule(Treatment.FULL), 10_000)
+    return store_json(json.dumps(args).encode(), Handling(Treatment.FULL), "input")
 
 
 def started(run: RunIdentity, *args: Any) -> RunStarted:

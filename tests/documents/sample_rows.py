@@ -9,12 +9,12 @@ from tests.factories import NOON, ARun
 from tracker.core.events import AttemptEnded, Failure, RunRefAdded, StepStarted, TrackerEvent
 from tracker.core.fold import fold
 from tracker.core.ids import Ref, event_key
-from tracker.core.payloads import PayloadRule, Treatment, store_json
+from tracker.core.payloads import Handling, Treatment, store_json
 from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
 from tracker.store.database import Database
 from tracker.store.record import write_batch
 
-INPUT = store_json(b'[{"order_id":"o-123"}]', PayloadRule(Treatment.FULL), 1000)
+INPUT = store_json(b'[{"order_id":"o-123"}]', Handling(Treatment.FULL), "input")
 NO_FUNDS = Failure(type="CardDeclined", message="the bank declined the card", non_retryable=True)
 AWAY = Failure(type="ConnectionError", message="bank away", stack="charge.py, line 12")
 

@@ -193,6 +193,8 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("payload", "payload_treatment_check", {"treatment": "none"}),
     ("payload", "payload_kept_check", {"treatment": "digest"}),
     ("payload", "payload_kept_check", {"treatment": "too_large", "body": None, "data": b"x"}),
+    ("payload", "payload_key_check", {"key_id": "k"}),
+    ("payload", "payload_key_check", {"key_id": "k", "body": None}),
     ("outbox", "outbox_kind_check", {"kind": "query", "on_conflict": None}),
     ("outbox", "outbox_start_check", {"on_conflict": None}),
     ("outbox", "outbox_start_check", {"kind": "signal"}),

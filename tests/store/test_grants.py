@@ -22,7 +22,7 @@ from tracker.core.events import (
 )
 from tracker.core.fold import fold
 from tracker.core.ids import Ref, activity_key
-from tracker.core.payloads import PayloadRule, Treatment, store_json
+from tracker.core.payloads import Handling, Treatment, store_json
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
 from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.migrations import grants_sql
@@ -92,7 +92,7 @@ def everything_that_a_worker_writes() -> list[TrackerEvent]:
         name="charge",
     )
     attempt = AttemptIdentity(step=step, number=1, started_at=NOW)
-    value = store_json(b'{"n":1}', PayloadRule(Treatment.FULL), 1000)
+    value = store_json(b'{"n":1}', Handling(Treatment.FULL), "input")
     return [
         RunStarted(run=run, history_length=3, metadata={"team": "x"}, input=value),
         RunMetadataSet(run=run, history_length=5, metadata={"region": "eu"}),

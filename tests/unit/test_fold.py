@@ -35,7 +35,7 @@ from tracker.core.events import (
 from tracker.core.fold import Batch, fold
 from tracker.core.ids import Ref, activity_key
 from tracker.core.merge import ATTEMPT, RUN, STEP
-from tracker.core.payloads import PayloadRule, StoredPayload, Treatment, store_json
+from tracker.core.payloads import Handling, StoredPayload, Treatment, store_json
 from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
 
 RUN_KEY = UUID("01935f00-0000-7000-8000-000000000001")
@@ -95,7 +95,7 @@ def closed(status: RunStatus, length: int, *, from_history: bool = False) -> Run
 
 
 def value(json_text: bytes) -> StoredPayload | None:
-    return store_json(json_text, PayloadRule(Treatment.FULL), 1000)
+    return store_json(json_text, Handling(Treatment.FULL), "input")
 
 
 def joined(batches: Iterable[Batch]) -> Batch:

@@ -13,21 +13,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Json
 
+from tracker.core.jsonb import NESTING_MAX, clean_text, fits_jsonb
 from tracker.core.payloads import (
-    NESTING_MAX,
+    Handling,
     PayloadPolicy,
     PayloadRule,
     StoredPayload,
     Treatment,
-    clean_text,
-    fits_jsonb,
-    keeps_text,
     store_bytes,
     store_json,
 )
 from tracker.embedded.postgres import EmbeddedPostgres
 
-FULL = PayloadRule(Treatment.FULL)
+FULL = Handling(Treatment.FULL)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +130,7 @@ def test_what_only_looks_dangerous_is_kept_as_bytes(
     postgres: psycopg.Connection[Any], encoded: bytes
 ) -> None:
     assert is_accepted(postgres, encoded)
-    stored = store_json(encoded, FULL, 10_000)
+    stored = store_json(encoded, FULL, "input")
     assert stored is not None
     assert (stored.body, stored.data, stored.treatment) == (None, encoded, Treatment.FULL)
 
@@ -167,7 +165,7 @@ def test_ordinary_values_fit(value: Any) -> None:
 
 def test_a_full_value_is_kept_with_its_digest_and_size() -> None:
     encoded = b'{"a":1}'
-    assert store_json(encoded, FULL, 100) == StoredPayload(
+    assert store_json(encoded, FULL, "input") == StoredPayload(
         digest=sha256(encoded).digest(),
         size=7,
         treatment=Treatment.FULL,
@@ -178,23 +176,26 @@ def test_a_full_value_is_kept_with_its_digest_and_size() -> None:
 
 def test_over_the_limit_only_a_mark_and_the_digest_stay() -> None:
     encoded = b'"' + b"x" * 100 + b'"'
-    stored = store_json(encoded, FULL, 101)
+    stored = store_json(encoded, Handling(Treatment.FULL, limit=101), "input")
     assert stored is not None
     assert (stored.treatment, stored.body, stored.data) == (Treatment.TOO_LARGE, None, None)
     assert (stored.size, stored.digest) == (102, sha256(encoded).digest())
-    at_the_limit = store_json(encoded, FULL, 102)
+    at_the_limit = store_json(encoded, Handling(Treatment.FULL, limit=102), "input")
     assert at_the_limit is not None
     assert at_the_limit.body == encoded
 
 
 @pytest.mark.parametrize("treatment", [Treatment.NONE, Treatment.ENCODED])
 def test_nothing_of_a_live_value_is_kept_under(treatment: Treatment) -> None:
-    assert store_json(b"1", PayloadRule(treatment), 100) is None
+    assert store_json(b"1", Handling(treatment), "input") is None
 
 
 def test_a_digest_keeps_no_value() -> None:
-    rule = PayloadRule(Treatment.DIGEST)
-    for stored in (store_json(b'"secret"', rule, 100), store_bytes(b"secret", "x", rule, 100)):
+    handling = Handling(Treatment.DIGEST)
+    for stored in (
+        store_json(b'"secret"', handling, "input"),
+        store_bytes(b"secret", "x", handling, "input"),
+    ):
         assert stored is not None
         assert (stored.treatment, stored.body, stored.data) == (Treatment.DIGEST, None, None)
 
@@ -204,7 +205,7 @@ def test_a_redacted_value_leaves_neither_the_clear_text_nor_its_digest() -> None
         return value | {"card": "***"}
 
     encoded = b'{"card":"4242","n":1}'
-    stored = store_json(encoded, PayloadRule(Treatment.REDACTED, redact=without_card), 100)
+    stored = store_json(encoded, Handling(Treatment.REDACTED, redact=without_card), "input")
     assert stored is not None
     assert stored.body == b'{"card":"***","n":1}'
     assert stored.digest == sha256(stored.body).digest() != sha256(encoded).digest()
@@ -215,8 +216,8 @@ def test_a_redaction_that_fails_or_is_missing_lets_nothing_through() -> None:
     def broken(value: Any) -> Any:
         raise ValueError(value)
 
-    failed = store_json(b'"4242"', PayloadRule(Treatment.REDACTED, redact=broken), 100)
-    missing = store_json(b'"4242"', PayloadRule(Treatment.REDACTED), 100)
+    failed = store_json(b'"4242"', Handling(Treatment.REDACTED, redact=broken), "input")
+    missing = store_json(b'"4242"', Handling(Treatment.REDACTED), "input")
     assert failed is not None
     assert missing is not None
     assert failed.body == b'"[redaction failed]"'
@@ -224,8 +225,8 @@ def test_a_redaction_that_fails_or_is_missing_lets_nothing_through() -> None:
 
 
 def test_a_redaction_to_what_jsonb_refuses_is_kept_as_bytes() -> None:
-    rule = PayloadRule(Treatment.REDACTED, redact=lambda _: float("nan"))
-    stored = store_json(b"1", rule, 100)
+    handling = Handling(Treatment.REDACTED, redact=lambda _: float("nan"))
+    stored = store_json(b"1", handling, "input")
     assert stored is not None
     assert (stored.body, stored.data) == (None, b"NaN")
 
@@ -242,18 +243,18 @@ def test_a_redaction_to_what_jsonb_refuses_is_kept_as_bytes() -> None:
 def test_bytes_are_kept_as_they_are_and_never_redacted(
     treatment: Treatment, kept: Treatment, data: bytes | None
 ) -> None:
-    rule = PayloadRule(treatment, redact=lambda value: value)
-    stored = store_bytes(b"\x00\x01", "binary/encrypted", rule, 100)
+    handling = Handling(treatment, redact=lambda value: value)
+    stored = store_bytes(b"\x00\x01", "binary/encrypted", handling, "input")
     assert stored is not None
     assert (stored.treatment, stored.data, stored.body) == (kept, data, None)
     assert stored.encoding == "binary/encrypted"
 
 
 def test_bytes_obey_the_limit_and_none() -> None:
-    large = store_bytes(b"x" * 11, "binary/plain", FULL, 10)
+    large = store_bytes(b"x" * 11, "binary/plain", Handling(Treatment.FULL, limit=10), "output")
     assert large is not None
     assert (large.treatment, large.data) == (Treatment.TOO_LARGE, None)
-    assert store_bytes(b"x", "binary/plain", PayloadRule(Treatment.NONE), 10) is None
+    assert store_bytes(b"x", "binary/plain", Handling(Treatment.NONE), "output") is None
 
 
 def test_the_first_rule_that_fits_decides() -> None:
@@ -263,20 +264,20 @@ def test_the_first_rule_that_fits_decides() -> None:
             PayloadRule(Treatment.NONE, workflow_type="Order*"),
         ]
     )
-    assert policy.rule_for("OrderFulfilment", "charge-card").treatment is Treatment.DIGEST
-    assert policy.rule_for("OrderFulfilment", "ship").treatment is Treatment.NONE
+    assert policy.handling("OrderFulfilment", "charge-card").treatment is Treatment.DIGEST
+    assert policy.handling("OrderFulfilment", "ship").treatment is Treatment.NONE
     # A rule about some steps does not speak about the run's own values.
-    assert policy.rule_for("OrderFulfilment").treatment is Treatment.NONE
-    assert policy.rule_for("EmailCampaign", "charge-card").treatment is Treatment.FULL
+    assert policy.handling("OrderFulfilment").treatment is Treatment.NONE
+    assert policy.handling("EmailCampaign", "charge-card").treatment is Treatment.FULL
 
 
 def test_with_a_codec_clear_text_is_kept_only_where_somebody_asked_for_it() -> None:
     silent, outspoken = PayloadPolicy(), PayloadPolicy(Treatment.FULL)
-    assert silent.resolved(has_codec=True).rule_for("T").treatment is Treatment.ENCODED
-    assert silent.resolved(has_codec=False).rule_for("T").treatment is Treatment.FULL
-    assert outspoken.resolved(has_codec=True).rule_for("T").treatment is Treatment.FULL
-    assert not keeps_text(silent.resolved(has_codec=True).rule_for("T"))
-    assert keeps_text(FULL)
+    assert silent.resolved(has_codec=True).handling("T").treatment is Treatment.ENCODED
+    assert silent.resolved(has_codec=False).handling("T").treatment is Treatment.FULL
+    assert outspoken.resolved(has_codec=True).handling("T").treatment is Treatment.FULL
+    assert not silent.resolved(has_codec=True).handling("T").keeps_text
+    assert FULL.keeps_text
 
 
 @given(text=st.text(st.characters(), max_size=50), limit=st.integers(1, 40))

@@ -14,6 +14,7 @@ from tracker.cli import (
     keys,
     operations,
     outbox,
+    payloads,
     refs,
     repair,
     retention,
@@ -53,6 +54,7 @@ def build_app() -> typer.Typer:
     app.add_typer(refs.commands, name="refs")
     app.add_typer(outbox.commands, name="outbox")
     app.add_typer(keys.commands, name="keys")
+    app.add_typer(payloads.commands, name="payloads")
     return app
 
 

@@ -11,7 +11,6 @@ import typer
 from tracker.cli.exits import ExitCode
 from tracker.cli.output import JsonFlag, progress, write_json, write_table
 from tracker.cli.settings import load_settings
-from tracker.core.payloads import PayloadPolicy
 from tracker.core.ref_rules import RefRule
 from tracker.errors import InvalidRequest
 from tracker.store.database import Database
@@ -91,7 +90,7 @@ async def _backfill(
 
     settings = load_settings()
     client = await connect(settings.data_converter)
-    policy = PayloadPolicy(settings.payload_default)
+    policy = settings.policy()
     async with (
         Database(settings.database_options(), max_connections=2) as database,
         Projector(client, database, policy=policy, ref_rules=history_rules(rules)) as projector,

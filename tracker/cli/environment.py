@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tracker.core.payloads import Treatment
+from tracker.cli.payload_settings import PayloadSettings
 from tracker.errors import ConfigurationError
 from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
-class ProgramSettings(BaseSettings):
+class ProgramSettings(PayloadSettings):
     """Settings of every serving program, as `FLOWTRAIL_<NAME>` or in `.env` of the current
     directory; empty counts as not set."""
 
@@ -35,13 +35,6 @@ class ProgramSettings(BaseSettings):
     db_schema: str = Field(
         default=DEFAULT_SCHEMA, alias="FLOWTRAIL_SCHEMA", description="Schema of the tables."
     )
-    data_converter: str | None = Field(
-        default=None, description="`module:attribute` of the workers' Temporal data converter."
-    )
-    payload_default: Treatment | None = Field(
-        default=None,
-        description="What is kept of inputs: full, redacted, digest, none, encoded; as workers do.",
-    )
     log_format: Literal["console", "json"] = Field(
         default="console", description="Logs for people or for machines."
     )
@@ -53,6 +46,7 @@ class ProgramSettings(BaseSettings):
             self.database_url.get_secret_value(),
             schema=self.db_schema,
             direct_dsn=None if direct is None else direct.get_secret_value(),
+            opener=self.keyring(),
         )
 
 

@@ -11,7 +11,6 @@ import typer
 
 from tracker.cli.output import JsonFlag, write_json
 from tracker.cli.settings import load_settings
-from tracker.core.payloads import PayloadPolicy
 from tracker.core.ref_rules import RefRule
 from tracker.store.database import Database
 from tracker.temporal.ref_rules import RULES_FILE, history_rules, load_rules
@@ -53,7 +52,7 @@ async def _repair(run_id: UUID, rules: tuple[RefRule, ...]) -> Projected:
 
     settings = load_settings()
     client = await connect(settings.data_converter)
-    policy = PayloadPolicy(settings.payload_default)
+    policy = settings.policy()
     async with (
         Database(settings.database_options(), max_connections=1) as database,
         Projector(client, database, policy=policy, ref_rules=history_rules(rules)) as projector,

@@ -8,18 +8,18 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tracker.cli.environment import load
+from tracker.cli.payload_settings import PayloadSettings
 from tracker.client import TrackerClient
-from tracker.core.payloads import Treatment
 from tracker.errors import ConfigurationError
 from tracker.store.database import DEFAULT_SCHEMA, Database, DatabaseOptions
 
 DEFAULT_API_URL = "http://localhost:8080"
 
 
-class CliSettings(BaseSettings):
+class CliSettings(PayloadSettings):
     """Settings of the commands, as `FLOWTRAIL_<NAME>` or in `.env`; empty counts as not set."""
 
     model_config = SettingsConfigDict(
@@ -41,12 +41,6 @@ class CliSettings(BaseSettings):
     )
     api_url: str = Field(default=DEFAULT_API_URL, description="Where the API listens.")
     api_key: SecretStr | None = Field(default=None, description="Key for the API.")
-    data_converter: str | None = Field(
-        default=None, description="`module:attribute` of the workers' Temporal data converter."
-    )
-    payload_default: Treatment | None = Field(
-        default=None, description="What `repair` keeps of inputs and outputs, as workers do."
-    )
 
     def database_options(self) -> DatabaseOptions:
         """Where the tables are.

@@ -15,7 +15,6 @@ from tracker.cli.output import JsonFlag, progress, write_json, write_table
 from tracker.cli.settings import load_settings
 from tracker.cli.spans import past_moment, share
 from tracker.core.ids import Ref
-from tracker.core.payloads import PayloadPolicy
 from tracker.core.ref_rules import RefRule
 from tracker.store.database import Database
 from tracker.store.recorded_runs import EARLIEST, RunChoice, count_runs
@@ -95,7 +94,7 @@ async def _verify(
                 client,
                 database,
                 choice,
-                policy=PayloadPolicy(settings.payload_default),
+                policy=settings.policy(),
                 ref_rules=history_rules(rules),
                 repair=repair,
                 on_progress=advance,

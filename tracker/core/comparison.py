@@ -67,6 +67,7 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
         "encoding": "follows from the value",
         "body": "jsonb keeps neither spacing nor the order of keys; the digest stands for it",
         "data": "the digest stands for it",
+        "key_id": "rotation changes it",
         "stored_at": "ours",
         "treatment": "the policy of whoever stored it; its digest is that of history all the same",
     },

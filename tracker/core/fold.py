@@ -35,8 +35,9 @@ from tracker.core.events import (
     WorkflowTypeSeen,
 )
 from tracker.core.ids import Ref, attempt_id, payload_id
+from tracker.core.jsonb import is_recordable, recordable
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table, merge_into
-from tracker.core.payloads import StoredPayload, is_recordable, recordable
+from tracker.core.payloads import StoredPayload
 from tracker.core.status import (
     AttemptOutcome,
     Engine,

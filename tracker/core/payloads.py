@@ -1,23 +1,28 @@
 """Values on their way into the `payload` table: what may be stored, and in which form.
 
-A value is serialised when it is seen (users mutate objects later) and treated by policy before it
-enters an event, so that buffer, spill file and database hold the same, already reduced form.
+A value is serialised when it is seen (users mutate objects later), and is redacted and sealed
+before it enters an event, so that buffer, spill file and database hold the same, reduced form.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from itertools import chain
-from typing import Any, cast
+from typing import Literal, NamedTuple, Protocol
+
+from tracker.core.jsonb import fits_jsonb
+from tracker.core.redaction import FAILED, REDACTED, Redaction
+from tracker.core.status import StepKind
 
 DEFAULT_LIMIT = 256 * 1024
 """Bytes of one stored payload; larger ones leave a mark and their digest."""
+JSON = "json/plain"
+
+Role = Literal["input", "output"]
 
 
 class Treatment(StrEnum):
@@ -26,7 +31,7 @@ class Treatment(StrEnum):
     FULL = "full"
     """The value itself."""
     REDACTED = "redacted"
-    """What the rule's callable made of it."""
+    """What the rule's callable, or the marks in its type, left of it."""
     DIGEST = "digest"
     """SHA-256 and size only."""
     NONE = "none"
@@ -42,12 +47,14 @@ class StoredPayload:
     """One value in the form in which it is stored.
 
     Attributes:
-        digest: SHA-256 of the encoded value as Temporal carries it.
-        size: Its length in bytes.
+        digest: SHA-256 of the encoded value as Temporal carries it; of a redacted one, of what is
+            left; keyed (`Sealer.digest`) where values are sealed.
+        size: Length in bytes of the encoded value.
         treatment: What was kept.
-        encoding: `json/plain`, `binary/encrypted`, …: how `data` is to be read.
+        encoding: `json/plain`, `binary/encrypted`, …: how the kept bytes are to be read.
         body: JSON text that Postgres accepts as jsonb, or None.
-        data: Raw bytes where jsonb cannot hold the value, or None.
+        data: Raw bytes where jsonb cannot hold the value, sealed ones, or None.
+        key_id: Key with which `data` is sealed; None: it is not.
     """
 
     digest: bytes
@@ -56,6 +63,55 @@ class StoredPayload:
     encoding: str
     body: bytes | None = None
     data: bytes | None = None
+    key_id: str | None = None
+
+
+class Sealed(NamedTuple):
+    """Encrypted bytes and the key's id."""
+
+    key_id: str
+    data: bytes
+
+
+class Sealer(Protocol):
+    """Encrypts what is stored; see `tracker.encryption.Keyring`."""
+
+    def digest(self, clear: bytes) -> bytes:
+        """A keyed digest: without the key nobody can test guesses of the value against it."""
+        ...
+
+    def seal(self, clear: bytes, label: bytes) -> Sealed:
+        """Encrypt with the current key; opens only with the same label."""
+        ...
+
+
+class Opener(Protocol):
+    """Reads what a `Sealer` sealed."""
+
+    def open(self, sealed: Sealed, label: bytes) -> bytes:
+        """The clear bytes.
+
+        Raises:
+            DecryptionFailed: The key is unknown or another one, or the bytes were changed.
+        """
+        ...
+
+
+class Marks(NamedTuple):
+    """What the types of an input and an output mark with `Redact`; None: nothing."""
+
+    input: Redaction | None = None
+    output: Redaction | None = None
+
+    def of(self, role: Role) -> Redaction | None:
+        """What redacts the one or the other."""
+        return self.input if role == "input" else self.output
+
+
+NO_MARKS = Marks()
+MarksByType = Mapping[tuple[StepKind | None, str], Marks]
+"""By kind and type: an activity's, a child's; of a run itself the kind is None; of signals and
+updates `<workflow type>.<name>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +128,37 @@ class PayloadRule:
     treatment: Treatment
     workflow_type: str = "*"
     step: str = "*"
-    redact: Callable[[Any], Any] | None = None
+    redact: Redaction | None = None
 
     def fits(self, workflow_type: str, step: str | None) -> bool:
         """Whether the rule speaks about this step, or about the run itself (step None)."""
         if not fnmatchcase(workflow_type, self.workflow_type):
             return False
         return self.step == "*" if step is None else fnmatchcase(step, self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """What is done to the values of one step, or of a run itself.
+
+    Attributes:
+        treatment: What is kept.
+        redact: Of the rule that decided.
+        limit: Largest stored payload in bytes.
+        marks: In their types; redacted under every treatment that keeps clear values.
+        sealer: Encrypts what is kept in clear; None: nothing does.
+    """
+
+    treatment: Treatment
+    redact: Redaction | None = None
+    limit: int = DEFAULT_LIMIT
+    marks: Marks = NO_MARKS
+    sealer: Sealer | None = None
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether error messages, stacks and metadata may be kept in clear."""
+        return self.treatment is Treatment.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,183 +169,128 @@ class PayloadPolicy:
         default: Treatment where no rule fits. None: `full`, or `encoded` with a payload codec.
         rules: First match wins.
         limit: Largest stored payload in bytes.
+        marks: What the types of workflows and activities mark with `Redact`; from
+            `tracker.temporal.marks.marks_of`.
+        sealer: Encrypts what is kept of values; `tracker.encryption.Keyring` does.
     """
 
     default: Treatment | None = None
     rules: Sequence[PayloadRule] = field(default=())
     limit: int = DEFAULT_LIMIT
+    marks: MarksByType = field(default_factory=dict[tuple[StepKind | None, str], Marks])
+    sealer: Sealer | None = None
 
     def resolved(self, *, has_codec: bool) -> PayloadPolicy:
         """The policy with its default settled: with a payload codec, clear text is not kept unless
         somebody asked for it."""
         if self.default is not None:
             return self
-        default = Treatment.ENCODED if has_codec else Treatment.FULL
-        return PayloadPolicy(default, self.rules, self.limit)
+        return replace(self, default=Treatment.ENCODED if has_codec else Treatment.FULL)
 
-    def rule_for(self, workflow_type: str, step: str | None = None) -> PayloadRule:
-        """The rule that decides about a step's values, or the run's own (step None)."""
+    def handling(
+        self,
+        workflow_type: str,
+        step: str | None = None,
+        kind: StepKind | None = None,
+        type_: str | None = None,
+    ) -> Handling:
+        """What to do to the values of a step, or the run's own.
+
+        Args:
+            step: Its name; None: the run itself.
+            kind, type_: Of the step, where a type of it may be known.
+        """
+        rule = self._rule(workflow_type, step)
+        name = type_ or step or workflow_type
+        if kind in (StepKind.SIGNAL, StepKind.UPDATE):
+            name = f"{workflow_type}.{name}"
+        return Handling(
+            treatment=rule.treatment,
+            redact=rule.redact,
+            limit=self.limit,
+            marks=self.marks.get((kind, name), NO_MARKS),
+            sealer=self.sealer,
+        )
+
+    def _rule(self, workflow_type: str, step: str | None) -> PayloadRule:
         for rule in self.rules:
             if rule.fits(workflow_type, step):
                 return rule
         return PayloadRule(self.default or Treatment.FULL)
 
 
-def keeps_text(rule: PayloadRule) -> bool:
-    """Whether error messages, stacks and metadata may be kept in clear under this rule."""
-    return rule.treatment is Treatment.FULL
-
-
-def store_json(encoded: bytes, rule: PayloadRule, limit: int) -> StoredPayload | None:
-    """Treat a JSON-encoded value by a rule.
+def store_json(encoded: bytes, handling: Handling, role: Role) -> StoredPayload | None:
+    """The stored form of a JSON-encoded value.
 
     Args:
         encoded: JSON text in UTF-8.
-        rule: From `PayloadPolicy.rule_for`.
-        limit: Bytes.
+        role: An argument list as one array (`input`), or a result.
 
     Returns:
-        The stored form; None where nothing may be kept.
+        None where nothing may be kept.
     """
-    if rule.treatment in (Treatment.NONE, Treatment.ENCODED):
+    if handling.treatment in (Treatment.NONE, Treatment.ENCODED):
         return None
-    digest, size = sha256(encoded).digest(), len(encoded)
-    if rule.treatment is Treatment.DIGEST:
-        return StoredPayload(digest, size, Treatment.DIGEST, JSON)
-    treatment, kept = rule.treatment, encoded
-    if treatment is Treatment.REDACTED:
-        kept = _redacted(encoded, rule)
-        # The digest of the clear value would let anyone test guesses against it.
-        digest = sha256(kept).digest()
-    if len(kept) > limit:
+    size = len(encoded)
+    if handling.treatment is Treatment.DIGEST:
+        return StoredPayload(_digest(encoded, handling), size, Treatment.DIGEST, JSON)
+    treatment, kept = _redacted(encoded, handling, role)
+    # Of what is left: a digest of the clear value would let anyone test guesses against it.
+    digest = _digest(kept, handling)
+    if len(kept) > handling.limit:
         return StoredPayload(digest, size, Treatment.TOO_LARGE, JSON)
-    if fits_jsonb(kept):
-        return StoredPayload(digest, size, treatment, JSON, body=kept)
-    return StoredPayload(digest, size, treatment, JSON, data=kept)
+    stored = StoredPayload(digest, size, treatment, JSON, data=kept)
+    if handling.sealer is not None:
+        return _sealed(stored, handling.sealer)
+    return replace(stored, body=kept, data=None) if fits_jsonb(kept) else stored
 
 
-def store_bytes(data: bytes, encoding: str, rule: PayloadRule, limit: int) -> StoredPayload | None:
-    """Treat a value that is not JSON: kept as bytes with its encoding, never redacted (a callable
-    for JSON values cannot read it, so `redacted` keeps the digest only)."""
-    if rule.treatment is Treatment.NONE:
+def store_bytes(data: bytes, encoding: str, handling: Handling, role: Role) -> StoredPayload | None:
+    """The stored form of a value that is not JSON: kept as bytes with its encoding, never redacted
+    (what redacts JSON values cannot read it, so the digest only is kept)."""
+    treatment, size = handling.treatment, len(data)
+    if treatment is Treatment.NONE:
         return None
-    digest, size = sha256(data).digest(), len(data)
-    if rule.treatment in (Treatment.DIGEST, Treatment.REDACTED):
+    digest = _digest(data, handling)
+    is_redacted = handling.marks.of(role) is not None and treatment is not Treatment.ENCODED
+    if is_redacted or treatment in (Treatment.DIGEST, Treatment.REDACTED):
         return StoredPayload(digest, size, Treatment.DIGEST, encoding)
-    if size > limit:
+    if size > handling.limit:
         return StoredPayload(digest, size, Treatment.TOO_LARGE, encoding)
-    return StoredPayload(digest, size, rule.treatment, encoding, data=data)
+    stored = StoredPayload(digest, size, treatment, encoding, data=data)
+    if handling.sealer is None or treatment is Treatment.ENCODED:
+        return stored
+    return _sealed(stored, handling.sealer)
 
 
-def fits_jsonb(encoded: bytes) -> bool:
-    r"""Whether Postgres accepts the text as jsonb: well-formed JSON in UTF-8 without NaN or
-    Infinity, ``\u0000``, lone surrogates, and numbers beyond `numeric` (131,072 digits), nested no
-    deeper than those who read it can follow."""
+def label_of(digest: bytes, treatment: str, encoding: str) -> bytes:
+    """What a sealed value is bound to: with another row's facts it does not open."""
+    return b"\x00".join([digest, treatment.encode(), encoding.encode()])
+
+
+def _sealed(stored: StoredPayload, sealer: Sealer) -> StoredPayload:
+    assert stored.data is not None
+    label = label_of(stored.digest, stored.treatment, stored.encoding)
+    key_id, data = sealer.seal(stored.data, label)
+    return replace(stored, data=data, key_id=key_id)
+
+
+def _digest(kept: bytes, handling: Handling) -> bytes:
+    return sha256(kept).digest() if handling.sealer is None else handling.sealer.digest(kept)
+
+
+def _redacted(encoded: bytes, handling: Handling, role: Role) -> tuple[Treatment, bytes]:
+    marks = handling.marks.of(role)
+    by_rule = handling.treatment is Treatment.REDACTED
+    if marks is None and not by_rule:
+        return handling.treatment, encoded
+    if by_rule and handling.redact is None:
+        return Treatment.REDACTED, json.dumps(REDACTED).encode()
     try:
-        # Decoded first: json.loads itself would take UTF-16, a byte order mark and surrogates.
-        text = encoded.decode()
-        json.loads(text, parse_constant=_refuse)
-        return not _is_suspicious(encoded) or _is_clean(text)
-    except (ValueError, RecursionError):
-        return False
-
-
-def recordable(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """The entries of a JSON object that a jsonb column takes. Others are left out: one odd value
-    costs itself and not the facts beside it."""
-    kept = {str(key): value for key, value in values.items()}
-    return {key: value for key, value in kept.items() if is_recordable({key: value})}
-
-
-def is_recordable(value: Any) -> bool:
-    """Whether a JSON value fits a jsonb column and the batch that carries it there, which holds
-    integers of 64 bits."""
-    try:
-        encoded = json.dumps(value, allow_nan=False).encode()
-        if _LONG_INTEGER.search(encoded):
-            json.loads(encoded, parse_int=_within_64_bits)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return fits_jsonb(encoded)
-
-
-JSON = "json/plain"
-
-NESTING_MAX = 200
-"""Levels of a stored JSON value. Postgres takes thousands, but pydantic and orjson stop at 255
-when they write it out again, and Python's own parser where its stack ends."""
-
-_SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|[eE][+-]?\d{4}|\d{1000}")
-_LONG_INTEGER = re.compile(rb"\d{19}")
-_HUGE_NUMBER = re.compile(r"[eE][+-]?\d{5}|\d{1000}")
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-def _is_suspicious(encoded: bytes) -> bool:
-    """Whether only a closer look can tell; cheap, for nearly no value is."""
-    if encoded.count(b"[") + encoded.count(b"{") > NESTING_MAX:
-        return True
-    return _SUSPICIOUS.search(encoded) is not None
-
-
-def _is_clean(text: str) -> bool:
-    # As pairs: of a key that stands twice a dict keeps one value, Postgres looks at both. Numbers
-    # as they are written, and only they: every other UUID has an "e" with digits after it.
-    value = json.loads(text, object_pairs_hook=_Members, parse_float=_number, parse_int=_number)
-    pending: list[tuple[Any, int]] = [(value, 0)]
-    while pending:
-        item, depth = pending.pop()
-        if isinstance(item, str):
-            if _UNFIT_CHARACTER.search(item):
-                return False
-        elif (parts := _parts(item)) is not None:
-            if depth == NESTING_MAX:
-                return False
-            pending.extend((part, depth + 1) for part in parts)
-    return True
-
-
-def _within_64_bits(written: str) -> None:
-    if not -(1 << 63) <= int(written) < 1 << 64:
-        raise ValueError(written)
-
-
-def _number(written: str) -> None:
-    if _HUGE_NUMBER.search(written):
-        raise ValueError(written)
-
-
-def _parts(value: Any) -> Iterable[Any] | None:
-    if isinstance(value, _Members):
-        return chain.from_iterable(value)
-    return cast("list[Any]", value) if isinstance(value, list) else None
-
-
-class _Members(tuple[tuple[str, Any], ...]):
-    """Of a JSON object, all of them."""
-
-    __slots__ = ()
-
-
-_UNFIT_CHARACTER = re.compile("[\x00\ud800-\udfff]")
-
-
-def _redacted(encoded: bytes, rule: PayloadRule) -> bytes:
-    if rule.redact is None:
-        return b'"[redacted]"'
-    try:
-        return json.dumps(rule.redact(json.loads(encoded)), separators=(",", ":")).encode()
-    except Exception:  # A user's callable that fails must not let the clear value through.
-        return b'"[redaction failed]"'
-
-
-def clean_text(text: str, limit: int = 64 * 1024) -> str:
-    """Text that Postgres accepts: NUL and lone surrogates replaced, cut to `limit` characters."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+        value = json.loads(encoded)
+        for redact in (marks, handling.redact if by_rule else None):
+            value = value if redact is None else redact(value)
+        kept = json.dumps(value, separators=(",", ":")).encode()
+    except Exception:
+        kept = json.dumps(FAILED).encode()
+    return Treatment.REDACTED, kept

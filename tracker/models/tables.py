@@ -335,6 +335,7 @@ class PayloadRow(TrackerRow, table=True):
             "payload_kept_check",
             "treatment NOT IN ('digest', 'too_large') OR (body IS NULL AND data IS NULL)",
         ),
+        check("payload_key_check", "key_id IS NULL OR (body IS NULL AND data IS NOT NULL)"),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
@@ -346,6 +347,7 @@ class PayloadRow(TrackerRow, table=True):
     body: OptionalJson
     data: OptionalBytes
     stored_at: MomentOfInsert
+    key_id: OptionalStr
 
 
 class OutboxRow(TrackerRow, table=True):

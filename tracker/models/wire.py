@@ -15,7 +15,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tracker.core.ids import REF_ID_MAX, REF_TYPE_MAX, Ref
-from tracker.core.payloads import fits_jsonb
+from tracker.core.jsonb import fits_jsonb
 from tracker.core.status import AttemptOutcome, Engine, RunStatus, StepKind, StepStatus
 from tracker.errors import InvalidRequest
 
@@ -177,7 +177,8 @@ class AttemptRead(Answer):
 class PayloadRead(Answer):
     """A stored value, or what is kept of it.
 
-    `value` is there when the value is JSON and was kept; `base64` when its bytes were kept.
+    `value` is there when the value is JSON and was kept; `base64` when its bytes were kept. Of an
+    encrypted value, neither where the API has no keys.
     """
 
     treatment: str
@@ -186,6 +187,7 @@ class PayloadRead(Answer):
     sha256: str
     value: Any = None
     base64: str | None = None
+    key_id: str | None = Field(default=None, description="Key with which it is encrypted.")
 
 
 class StepRead(Answer):

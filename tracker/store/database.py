@@ -21,6 +21,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from tracker.core.payloads import Opener
 from tracker.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, TrackerError
 
 DEFAULT_SCHEMA = "flowtrail"
@@ -38,6 +39,7 @@ class DatabaseOptions:
         direct_dsn: For LISTEN and advisory locks when `dsn` is pooled; default `dsn`.
         statement_timeout: Seconds after which the server ends a statement of ours.
         connect_timeout: Seconds to wait for a connection.
+        opener: Decrypts stored values for those who read them; None: they stay encrypted.
 
     Raises:
         ConfigurationError: If the schema is not a plain lower-case identifier.
@@ -48,6 +50,7 @@ class DatabaseOptions:
     direct_dsn: str | None = None
     statement_timeout: float = 10.0
     connect_timeout: float = 5.0
+    opener: Opener | None = None
 
     def __post_init__(self) -> None:
         if not _IDENTIFIER.match(self.schema):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from tracker.core.payloads import Treatment
+from tracker.core.payloads import Opener, Sealed, Treatment, label_of
 from tracker.models.wire import PayloadRead
 from tracker.store import queries
 from tracker.store.database import AsyncConnection, Database
@@ -23,13 +23,18 @@ _DIGITS_MAX = 4000
 async def get_payloads(
     connection: AsyncConnection, database: Database, ids: Iterable[UUID | None]
 ) -> dict[UUID | None, PayloadRead]:
-    """Stored values by id, one statement; ids that are None or purged are left out."""
+    """Stored values by id, one statement; ids that are None or purged are left out.
+
+    Raises:
+        DecryptionFailed: One is encrypted with a key that the database's opener has not.
+    """
     wanted = {key for key in ids if key is not None}
     if not wanted:
         return {}
     sql = database.sql(queries.load("runs")["get_payloads"])
     cursor = await connection.execute(sql, {"ids": sorted(wanted)}, prepare=True)
-    return {row["id"]: _payload_read(row) for row in await cursor.fetchall()}
+    opener = database.options.opener
+    return {row["id"]: _payload_read(row, opener) for row in await cursor.fetchall()}
 
 
 def payload_value(payload: PayloadRead | None) -> tuple[bool, Any]:
@@ -46,31 +51,42 @@ def read_json(text: str | bytes) -> Any:
     return json.loads(text, parse_int=_integer)
 
 
-def _payload_read(row: Row) -> PayloadRead:
+def _payload_read(row: Row, opener: Opener | None) -> PayloadRead:
     fields: dict[str, Any] = {
         "treatment": row["treatment"],
         "encoding": row["encoding"],
         "size": row["size"],
         "sha256": row["digest"].hex(),
     }
+    if row["key_id"] is not None:
+        fields["key_id"] = row["key_id"]
+        if opener is None:
+            return PayloadRead(**fields)
+        return PayloadRead(**fields, **_opened(row, opener))
     if row["body"] is not None:
         fields["value"] = read_json(row["body"])
     elif row["data"] is not None:
         fields["base64"] = b64encode(row["data"]).decode()
-        fields |= _json_of(row)
+        fields |= _json_of(row["encoding"], row["data"])
     elif row["treatment"] in _KEPT and row["encoding"].startswith("json/"):
         # A JSON null is written as no value at all.
         fields["value"] = None
     return PayloadRead(**fields)
 
 
-def _json_of(row: Row) -> dict[str, Any]:
+def _opened(row: Row, opener: Opener) -> dict[str, Any]:
+    label = label_of(row["digest"], row["treatment"], row["encoding"])
+    clear = opener.open(Sealed(row["key_id"], row["data"]), label)
+    return _json_of(row["encoding"], clear) or {"base64": b64encode(clear).decode()}
+
+
+def _json_of(encoding: str, data: bytes) -> dict[str, Any]:
     """JSON that only jsonb refused (a NUL in a string, say) can still be shown; NaN and lone
     surrogates cannot go into an answer."""
-    if not row["encoding"].startswith("json/"):
+    if not encoding.startswith("json/"):
         return {}
     try:
-        value = read_json(row["data"])
+        value = read_json(data)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return {}

@@ -96,6 +96,7 @@ def payload_row(key: UUID, payload: StoredPayload) -> Row:
         "digest": payload.digest.hex(),
         "body": None if payload.body is None else orjson.Fragment(payload.body),
         "data": None if payload.data is None else b64encode(payload.data).decode(),
+        "key_id": payload.key_id,
     }
 
 
@@ -177,10 +178,12 @@ def _given(column: Column) -> str:
 
 
 _SATELLITES = f"""payload_rows AS (
-    INSERT INTO {{schema}}.payload (id, treatment, encoding, size, digest, body, data)
-    SELECT id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64')
+    INSERT INTO {{schema}}.payload (id, treatment, encoding, size, digest, body, data, key_id)
+    SELECT id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64'),
+        key_id
     FROM given, jsonb_to_recordset(j->'payload') AS x(
-        id uuid, treatment text, encoding text, size integer, digest text, body jsonb, data text)
+        id uuid, treatment text, encoding text, size integer, digest text, body jsonb, data text,
+        key_id text)
     WHERE CASE WHEN (SELECT found FROM erasures) THEN x.id IN (
         SELECT unnest(ARRAY[input_id, output_id]) FROM run_rows
         UNION ALL SELECT unnest(ARRAY[input_id, output_id]) FROM step_rows) ELSE true END

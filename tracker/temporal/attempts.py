@@ -29,7 +29,8 @@ from tracker.core.events import (
 )
 from tracker.core.headers import Header
 from tracker.core.ids import activity_key, local_activity_key
-from tracker.core.payloads import PayloadRule, Treatment, fits_jsonb, keeps_text
+from tracker.core.jsonb import fits_jsonb
+from tracker.core.payloads import Handling, Treatment
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
 from tracker.temporal.deadlines import Expiry, expiry
 from tracker.temporal.failures import failure_from_exception
@@ -57,7 +58,7 @@ class AttemptRecord:
     info: activity.Info
     header: Header
     attempt: AttemptIdentity
-    rule: PayloadRule
+    handling: Handling
     began: float
     _last_heartbeat: datetime | None = None
     _progress: Any = None
@@ -112,8 +113,10 @@ class AttemptRecord:
         attempt = AttemptIdentity(
             step=step, number=info.attempt, started_at=started_at or info.started_time
         )
-        rule = scope.policy.rule_for(info.workflow_type or "", name)
-        return cls(scope, info, header, attempt, rule, began)
+        handling = scope.policy.handling(
+            info.workflow_type or "", name, step.kind, info.activity_type
+        )
+        return cls(scope, info, header, attempt, handling, began)
 
     def _started(self, input: ExecuteActivityInput) -> None:
         info, policy = self.info, self.info.retry_policy
@@ -125,7 +128,7 @@ class AttemptRecord:
                 attempt_scheduled_at=None if info.is_local else info.current_attempt_scheduled_time,
                 task_queue=info.task_queue,
                 max_attempts=policy.maximum_attempts if policy else None,
-                input=self.scope.stored_input(input.args, self.rule),
+                input=self.scope.stored_input(input.args, self.handling),
                 worker_identity=self.scope.worker_identity,
                 build_id=self.scope.build_id,
                 trace_id=trace_id(input.headers),
@@ -190,12 +193,13 @@ class AttemptRecord:
             self._alarm.cancel()
         if self._progress_waits:
             self._send_progress()
-        expired, kept = self._expired(), _kept(annotations, self.rule)
+        expired, kept = self._expired(), _kept(annotations, self.handling)
         if expired is not None:
             self.scope.record(self._timed_out(expired, kept))
             return
         finished_at = self._now()
-        output = self.scope.stored_output(result, self.rule) if error is None else None
+        output = self.scope.stored_output(result, self.handling) if error is None else None
+        keep_text = self.handling.keeps_text
         if error is None and (error := self.scope.refusal(result, output)) is not None:
             outcome = AttemptOutcome.FAILED
         delay = self._next_delay(outcome, error, finished_at)
@@ -210,7 +214,7 @@ class AttemptRecord:
                 closes_step=closes,
                 next_retry_at=None if delay is None else finished_at + delay,
                 output=output,
-                error=None if told is None else failure_from_exception(told, keeps_text(self.rule)),
+                error=None if told is None else failure_from_exception(told, keep_text),
                 annotations=kept,
             )
         )
@@ -233,7 +237,7 @@ class AttemptRecord:
             finished_at=expired.at,
             closes_step=StepStatus.TIMED_OUT if delay is None else None,
             next_retry_at=None if delay is None else expired.at + delay,
-            error=expired.failure(keep_text=keeps_text(self.rule)),
+            error=expired.failure(keep_text=self.handling.keeps_text),
             annotations=annotations,
         )
 
@@ -265,7 +269,7 @@ class AttemptRecord:
         self._progress_waits, self._progress_sent = False, time.monotonic()
         shown = _shown(self._progress)
         encoded = json.dumps(shown, default=str).encode()
-        if not keeps_text(self.rule) or len(encoded) > PROGRESS_LIMIT or not fits_jsonb(encoded):
+        if not self.handling.keeps_text or len(encoded) > PROGRESS_LIMIT or not fits_jsonb(encoded):
             shown = None
         else:
             shown = json.loads(encoded)
@@ -324,7 +328,7 @@ def _forbids_retry(error: BaseException, info: activity.Info) -> bool:
     return policy is not None and name in (policy.non_retryable_error_types or ())
 
 
-def _kept(annotations: Mapping[str, Any], rule: PayloadRule) -> Mapping[str, Any] | None:
-    if not annotations or rule.treatment is not Treatment.FULL:
+def _kept(annotations: Mapping[str, Any], handling: Handling) -> Mapping[str, Any] | None:
+    if not annotations or handling.treatment is not Treatment.FULL:
         return None
     return annotations if fits_jsonb(json.dumps(dict(annotations)).encode()) else None

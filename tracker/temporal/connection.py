@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 
 from temporalio.client import Client, Plugin
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 
-from tracker.errors import ConfigurationError
+from tracker.payload_policy import loaded
 
 DEFAULT_ADDRESS = "localhost:7233"
 
@@ -40,15 +39,4 @@ def load_converter(path: str) -> DataConverter:
     Raises:
         ConfigurationError: It names nothing, or no data converter.
     """
-    module_name, colon, attribute = path.partition(":")
-    if not colon:
-        raise ConfigurationError(f"expected the data converter as module:attribute, got {path!r}")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"cannot load the data converter {path!r}: {error}") from error
-    if not isinstance(found, DataConverter):
-        raise ConfigurationError(
-            f"expected {path!r} to be a temporalio DataConverter, got {type(found).__name__}"
-        )
-    return found
+    return loaded(path, DataConverter)

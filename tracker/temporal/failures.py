@@ -29,7 +29,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from tracker.core.events import Failure
-from tracker.core.payloads import clean_text
+from tracker.core.jsonb import clean_text
 
 TYPE_MAX = 200
 """Characters of an error type that are kept."""

@@ -15,13 +15,7 @@ from typing import Any
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.converter import PayloadConverter
 
-from tracker.core.payloads import (
-    PayloadRule,
-    StoredPayload,
-    Treatment,
-    store_bytes,
-    store_json,
-)
+from tracker.core.payloads import Handling, Role, StoredPayload, Treatment, store_bytes, store_json
 
 logger = logging.getLogger(__name__)
 
@@ -35,38 +29,35 @@ _NULL = b"binary/null"
 _CLEAR = _JSON | {_NULL, b"binary/plain", b"binary/protobuf"}
 
 
-def stored_from_proto(
-    source: Payloads | Payload, rule: PayloadRule, limit: int
-) -> StoredPayload | None:
+def stored_from_proto(source: Payloads | Payload, handling: Handling) -> StoredPayload | None:
     """The stored form of what history or a request carries.
 
     Args:
         source: `Payloads` is an argument list, `Payload` a single result.
-        rule: From `PayloadPolicy.rule_for`.
-        limit: Bytes.
+        handling: From `PayloadPolicy.handling`.
 
     Returns:
         None where there is nothing (no arguments, a null result) or nothing may be kept.
     """
     if isinstance(source, Payload):
-        return _stored_result(source, rule, limit)
-    return _stored_arguments(source.payloads, rule, limit)
+        return _stored_result(source, handling)
+    return _stored_arguments(source.payloads, handling)
 
 
 def stored_input_from_values(
-    values: Sequence[Any], converter: PayloadConverter, rule: PayloadRule, limit: int
+    values: Sequence[Any], converter: PayloadConverter, handling: Handling
 ) -> StoredPayload | None:
     """The stored form of arguments as an interceptor sees them; see `stored_from_proto`."""
-    payloads = _converted(values, converter, rule)
-    return _stored_arguments(payloads, rule, limit)
+    payloads = _converted(values, converter, handling)
+    return _stored_arguments(payloads, handling)
 
 
 def stored_output_from_value(
-    value: Any, converter: PayloadConverter, rule: PayloadRule, limit: int
+    value: Any, converter: PayloadConverter, handling: Handling
 ) -> StoredPayload | None:
     """The stored form of a result as an interceptor sees it; see `stored_from_proto`."""
-    payloads = _converted([value], converter, rule)
-    return _stored_result(payloads[0], rule, limit) if payloads else None
+    payloads = _converted([value], converter, handling)
+    return _stored_result(payloads[0], handling) if payloads else None
 
 
 def json_of(payload: Payload) -> bytes | None:
@@ -78,9 +69,9 @@ def json_of(payload: Payload) -> bytes | None:
 
 
 def _converted(
-    values: Sequence[Any], converter: PayloadConverter, rule: PayloadRule
+    values: Sequence[Any], converter: PayloadConverter, handling: Handling
 ) -> Sequence[Payload]:
-    if not values or rule.treatment in (Treatment.NONE, Treatment.ENCODED):
+    if not values or handling.treatment in (Treatment.NONE, Treatment.ENCODED):
         return ()
     try:
         return converter.to_payloads(values)
@@ -89,40 +80,38 @@ def _converted(
         return ()
 
 
-def _stored_arguments(
-    payloads: Sequence[Payload], rule: PayloadRule, limit: int
-) -> StoredPayload | None:
+def _stored_arguments(payloads: Sequence[Payload], handling: Handling) -> StoredPayload | None:
     if not payloads:
         return None
     parts: list[bytes] = []
     for payload in payloads:
         part = json_of(payload)
         if part is None:
-            return _stored_whole(payloads, rule, limit)
+            return _stored_whole(payloads, handling, "input")
         parts.append(part)
-    return store_json(b"[" + b",".join(parts) + b"]", rule, limit)
+    return store_json(b"[" + b",".join(parts) + b"]", handling, "input")
 
 
-def _stored_result(payload: Payload, rule: PayloadRule, limit: int) -> StoredPayload | None:
+def _stored_result(payload: Payload, handling: Handling) -> StoredPayload | None:
     encoding = payload.metadata.get("encoding", b"")
     if encoding in _JSON:
-        return store_json(payload.data, rule, limit)
+        return store_json(payload.data, handling, "output")
     if encoding == _NULL:
         return None
     if len(payload.metadata) > 1 or payload.external_payloads:
-        return _stored_whole([payload], rule, limit)
-    if rule.treatment is Treatment.ENCODED and encoding in _CLEAR:
+        return _stored_whole([payload], handling, "output")
+    if handling.treatment is Treatment.ENCODED and encoding in _CLEAR:
         return None
-    return store_bytes(payload.data, encoding.decode("utf-8", "replace"), rule, limit)
+    return store_bytes(payload.data, encoding.decode("utf-8", "replace"), handling, "output")
 
 
 def _stored_whole(
-    payloads: Sequence[Payload], rule: PayloadRule, limit: int
+    payloads: Sequence[Payload], handling: Handling, role: Role
 ) -> StoredPayload | None:
-    if rule.treatment is Treatment.ENCODED and any(map(_is_clear, payloads)):
+    if handling.treatment is Treatment.ENCODED and any(map(_is_clear, payloads)):
         return None
     whole = Payloads(payloads=payloads).SerializeToString(deterministic=True)
-    return store_bytes(whole, PAYLOADS, rule, limit)
+    return store_bytes(whole, PAYLOADS, handling, role)
 
 
 def _is_clear(payload: Payload) -> bool:

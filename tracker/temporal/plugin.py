@@ -27,13 +27,15 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from tracker.core.payloads import PayloadPolicy
+from tracker.core.payloads import PayloadPolicy, Treatment
 from tracker.core.ref_rules import RefRule
 from tracker.errors import ConfigurationError, InvalidRequest
 from tracker.log import install
+from tracker.payload_policy import described_policy
 from tracker.recorder.options import Durability, RecorderOptions, default_spill_dir
 from tracker.store.database import DEFAULT_SCHEMA, DatabaseOptions
 from tracker.temporal.interceptor import TrackerInterceptor
+from tracker.temporal.marks import check_marks
 from tracker.temporal.recorders import shared_recorder
 from tracker.temporal.ref_rules import check_rules, live_rules
 from tracker.temporal.scope import Selection, WorkerScope, current_scope
@@ -93,14 +95,16 @@ class TrackerPlugin(SimplePlugin):
         cls, environment: Mapping[str, str] | None = None, **options: Any
     ) -> TrackerPlugin:
         """A plugin configured by the environment: `FLOWTRAIL_DATABASE_URL` (required),
-        `FLOWTRAIL_SCHEMA`, `FLOWTRAIL_DURABILITY`, `FLOWTRAIL_SPILL_DIR`.
+        `FLOWTRAIL_SCHEMA`, `FLOWTRAIL_DURABILITY`, `FLOWTRAIL_SPILL_DIR`, and, where `payloads` is
+        not among the options, `FLOWTRAIL_PAYLOAD_DEFAULT`, `FLOWTRAIL_PAYLOAD_POLICY` and
+        `FLOWTRAIL_ENCRYPTION_KEYS`.
 
         Args:
             environment: Instead of the process's own.
             options: Further arguments of the constructor.
 
         Raises:
-            ConfigurationError: If the database URL is missing.
+            ConfigurationError: The database URL is missing, or a setting malformed.
         """
         given = os.environ if environment is None else environment
         dsn = given.get("FLOWTRAIL_DATABASE_URL")
@@ -114,6 +118,7 @@ class TrackerPlugin(SimplePlugin):
             "durability": given.get("FLOWTRAIL_DURABILITY"),
             "spill_dir": given.get("FLOWTRAIL_SPILL_DIR"),
         }
+        options.setdefault("payloads", _described_policy(given))
         return cls(dsn, **{name: value for name, value in named.items() if value}, **options)
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
@@ -127,6 +132,7 @@ class TrackerPlugin(SimplePlugin):
         """Make the worker's scope, and leave it where `run_worker` finds it."""
         config = super().configure_worker(config)
         scope = self._scope(config)
+        _check_marks(config, scope.policy)
         self._interceptor.construct_worker(scope)
         given = _plain(config)
         # Given to the worker alone, the plugin's interceptor does not come with the client.
@@ -200,11 +206,29 @@ def _recorder_options(
     )
 
 
+def _described_policy(environment: Mapping[str, str]) -> PayloadPolicy:
+    default = environment.get("FLOWTRAIL_PAYLOAD_DEFAULT") or None
+    if default is not None and default not in list(Treatment):
+        raise ConfigurationError(
+            f"FLOWTRAIL_PAYLOAD_DEFAULT: expected one of {', '.join(Treatment)}, got {default!r}"
+        )
+    return described_policy(
+        default=None if default is None else Treatment(default),
+        path=environment.get("FLOWTRAIL_PAYLOAD_POLICY") or None,
+        keys=environment.get("FLOWTRAIL_ENCRYPTION_KEYS") or None,
+    )
+
+
 def _scope_of(worker: Worker) -> WorkerScope | None:
     config = _plain(worker.config(active_config=True))
     interceptors: Sequence[Any] = config.get("interceptors") or []
     found = [i.scope for i in interceptors if isinstance(i, _ScopeCarrier)]
     return found[-1] if found else None
+
+
+def _check_marks(config: WorkerConfig, policy: PayloadPolicy) -> None:
+    given = _plain(config)
+    check_marks(policy, [*(given.get("workflows") or ()), *(given.get("activities") or ())])
 
 
 def _announce(worker: Worker, scope: WorkerScope) -> None:

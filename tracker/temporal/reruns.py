@@ -139,6 +139,8 @@ def _json_payload(value: Any) -> Payload:
 
 def _not_available(run: RunRead, stored: PayloadRead | None) -> InputNotAvailable:
     kept = "nothing" if stored is None else f"it as {stored.treatment!r}"
+    if stored is not None and stored.key_id is not None:
+        kept += f", encrypted with key {stored.key_id!r},"
     return InputNotAvailable(
         f"Temporal has no history of run {run.run_id} (any more), and the tables kept {kept} of "
         "its input; give input, or args: [] for a workflow that takes none",

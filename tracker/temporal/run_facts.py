@@ -33,7 +33,7 @@ from tracker.core.events import (
 )
 from tracker.core.ids import Ref
 from tracker.core.memo import MEMO_FIELD, Carried, read_memo
-from tracker.core.payloads import PayloadRule, keeps_text
+from tracker.core.payloads import Handling
 from tracker.core.status import RunStatus, StepKind, StepStatus
 from tracker.temporal.failures import failure_from_exception
 from tracker.temporal.scope import WorkerScope
@@ -50,7 +50,7 @@ class RunFacts:
     def __init__(self, scope: WorkerScope | None, memo: Mapping[str, Payload]) -> None:
         self._scope = scope
         self._identity: RunIdentity | None = None
-        self._rule: PayloadRule | None = None
+        self._handling: Handling | None = None
         self._carried: tuple[object, Carried] | None = None
         self._start_memo = dict(memo)
         self._run_id: UUID | None = None
@@ -119,8 +119,8 @@ class RunFacts:
         scope = self._scope
         if scope is None or not scope.has_codec:
             return summary
-        rule = scope.policy.rule_for(workflow.info().workflow_type)
-        return summary if keeps_text(rule) else None
+        handling = scope.policy.handling(workflow.info().workflow_type)
+        return summary if handling.keeps_text else None
 
     def log_fields(self) -> dict[str, Any]:
         """What log records of this run carry; empty if it cannot be told."""
@@ -145,13 +145,13 @@ class RunFacts:
         """The workflow function is about to run for the first time."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            rule, carried = self._rule_of(scope, run), self.carried()
+            handling, carried = self._handling_of(scope, run), self.carried()
             scope.record(
                 RunStarted(
                     run=run,
                     history_length=_length(),
-                    metadata=carried.metadata if keeps_text(rule) and carried.metadata else None,
-                    input=scope.stored_input(arguments, rule),
+                    metadata=carried.metadata if handling.keeps_text and carried.metadata else None,
+                    input=scope.stored_input(arguments, handling),
                     worker_identity=scope.worker_identity,
                     build_id=scope.build_id,
                 )
@@ -169,7 +169,7 @@ class RunFacts:
         """The workflow function returned."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            output = scope.stored_output(result, self._rule_of(scope, run))
+            output = scope.stored_output(result, self._handling_of(scope, run))
             refused = scope.refusal(result, output)
             if refused is not None:
                 self.raised(refused)
@@ -207,7 +207,7 @@ class RunFacts:
             return
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            failure = failure_from_exception(error, keeps_text(self._rule_of(scope, run)))
+            failure = failure_from_exception(error, self._handling_of(scope, run).keeps_text)
             status = _status_after(error)
             if status is None:
                 scope.record(
@@ -241,7 +241,7 @@ class RunFacts:
         """`tracker.workflow.set_metadata` changed the run's metadata."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            if not keeps_text(self._rule_of(scope, run)):
+            if not self._handling_of(scope, run).keeps_text:
                 return
             self._changes += 1
             scope.record(
@@ -261,13 +261,13 @@ class RunFacts:
         """A child began, or an update was accepted."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            rule = scope.policy.rule_for(run.workflow_type, step.name)
+            handling = _handling_of_step(scope, run, step)
             scope.record(
                 StepStarted(
                     step=step,
                     type=step.name,
                     started_at=self.now(),
-                    input=scope.stored_input(arguments, rule),
+                    input=scope.stored_input(arguments, handling),
                     detail=detail,
                 )
             )
@@ -280,7 +280,7 @@ class RunFacts:
         """A child or an update ended."""
 
         def fact(scope: WorkerScope, run: RunIdentity) -> None:
-            rule = scope.policy.rule_for(run.workflow_type, step.name)
+            handling = _handling_of_step(scope, run, step)
             status = _step_status(step.kind, error)
             # A cancellation is no failure, and history tells none.
             told = None if status is StepStatus.CANCELED else error
@@ -290,8 +290,10 @@ class RunFacts:
                     type=step.name,
                     status=status,
                     finished_at=self.now(),
-                    output=scope.stored_output(result, rule) if error is None else None,
-                    error=None if told is None else failure_from_exception(told, keeps_text(rule)),
+                    output=scope.stored_output(result, handling) if error is None else None,
+                    error=None
+                    if told is None
+                    else failure_from_exception(told, handling.keeps_text),
                 )
             )
 
@@ -316,10 +318,14 @@ class RunFacts:
     def _tell_ref(self, scope: WorkerScope, run: RunIdentity, ref: Ref, primary: bool) -> None:
         scope.record(RunRefAdded(run=run, history_length=_length(), ref=ref, primary=primary))
 
-    def _rule_of(self, scope: WorkerScope, run: RunIdentity) -> PayloadRule:
-        if self._rule is None:
-            self._rule = scope.policy.rule_for(run.workflow_type)
-        return self._rule
+    def _handling_of(self, scope: WorkerScope, run: RunIdentity) -> Handling:
+        if self._handling is None:
+            self._handling = scope.policy.handling(run.workflow_type)
+        return self._handling
+
+
+def _handling_of_step(scope: WorkerScope, run: RunIdentity, step: StepIdentity) -> Handling:
+    return scope.policy.handling(run.workflow_type, step.name, step.kind, step.name)
 
 
 current_facts: ContextVar[RunFacts | None] = ContextVar("flowtrail_run_facts", default=None)

@@ -17,7 +17,7 @@ from temporalio.converter import PayloadConverter
 
 from tracker.core.events import TrackerEvent
 from tracker.core.ids import Ref
-from tracker.core.payloads import PayloadPolicy, PayloadRule, StoredPayload, Treatment
+from tracker.core.payloads import Handling, PayloadPolicy, StoredPayload, Treatment
 from tracker.recorder.recorder import Recorder
 from tracker.temporal.payloads import stored_input_from_values, stored_output_from_value
 from tracker.temporal.server_clock import ServerClock
@@ -78,17 +78,17 @@ class WorkerScope:
         if self.recorder is not None:
             self.recorder.record(event)
 
-    def stored_input(self, values: Sequence[Any], rule: PayloadRule) -> StoredPayload | None:
+    def stored_input(self, values: Sequence[Any], handling: Handling) -> StoredPayload | None:
         """An argument list in the form in which it is stored."""
-        if self._digests_are_of_encoded(rule):
+        if self._digests_are_of_encoded(handling):
             return None
-        return stored_input_from_values(values, self.payload_converter, rule, self.policy.limit)
+        return stored_input_from_values(values, self.payload_converter, handling)
 
-    def stored_output(self, value: Any, rule: PayloadRule) -> StoredPayload | None:
+    def stored_output(self, value: Any, handling: Handling) -> StoredPayload | None:
         """A result in the form in which it is stored."""
-        if self._digests_are_of_encoded(rule):
+        if self._digests_are_of_encoded(handling):
             return None
-        return stored_output_from_value(value, self.payload_converter, rule, self.policy.limit)
+        return stored_output_from_value(value, self.payload_converter, handling)
 
     def refusal(self, value: Any, stored: StoredPayload | None) -> Exception | None:
         """Why Temporal will not take a result, which makes its owner fail after all.
@@ -104,9 +104,9 @@ class WorkerScope:
             return error
         return None
 
-    def _digests_are_of_encoded(self, rule: PayloadRule) -> bool:
+    def _digests_are_of_encoded(self, handling: Handling) -> bool:
         # History digests what the codec made, which a worker never sees.
-        return self.has_codec and rule.treatment is Treatment.DIGEST
+        return self.has_codec and handling.treatment is Treatment.DIGEST
 
     def failed(self, what: str) -> None:
         """Note that tracking itself failed, once per worker; the workflow goes on unharmed."""

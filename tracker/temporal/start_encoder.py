@@ -23,7 +23,7 @@ from temporalio.converter import DataConverter, WorkflowSerializationContext
 
 from tracker.core.ids import new_id
 from tracker.core.memo import MEMO_FIELD, Carried
-from tracker.core.payloads import PayloadPolicy, keeps_text
+from tracker.core.payloads import PayloadPolicy
 from tracker.errors import ConfigurationError, InvalidRequest
 from tracker.models.wire import RunRead, StartRun
 from tracker.store.accept import AcceptedStart
@@ -200,9 +200,9 @@ class StartEncoder:
         arguments: Sequence[Payload],
         memo: Payload,
     ) -> AcceptedStart:
-        start, rule = draft.start, self._policy.rule_for(draft.workflow_type)
+        start, handling = draft.start, self._policy.handling(draft.workflow_type)
         request.memo.fields[MEMO_FIELD].CopyFrom(memo)
-        keeps_metadata = bool(start.metadata) and keeps_text(rule)
+        keeps_metadata = bool(start.metadata) and handling.keeps_text
         return AcceptedStart(
             id=draft.id,
             namespace=self.namespace,
@@ -214,7 +214,7 @@ class StartEncoder:
             on_conflict="existing" if start.id_conflict_policy == "use_existing" else "reject",
             ref=start.ref,
             metadata=json.dumps(start.metadata).encode() if keeps_metadata else None,
-            input=stored_from_proto(Payloads(payloads=arguments), rule, self._policy.limit),
+            input=stored_from_proto(Payloads(payloads=arguments), handling),
             idempotency_key=start.idempotency_key,
         )
 

@@ -25,7 +25,7 @@ LIMIT %(limit)s
 
 -- name: get_payloads
 -- Text, not jsonb: the driver's parser gives up on integers of thousands of digits.
-SELECT id, treatment, encoding, size, digest, body::text AS body, data
+SELECT id, treatment, encoding, size, digest, body::text AS body, data, key_id
 FROM {schema}.payload
 WHERE id = ANY(%(ids)s)
 

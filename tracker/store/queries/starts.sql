@@ -35,10 +35,12 @@ run_row AS (
     RETURNING {run_columns}
 ),
 payload_row AS (
-    INSERT INTO {schema}.payload (id, treatment, encoding, size, digest, body, data)
-    SELECT x.id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64')
+    INSERT INTO {schema}.payload (id, treatment, encoding, size, digest, body, data, key_id)
+    SELECT x.id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64'),
+           key_id
     FROM accepted, jsonb_to_record(j->'input') AS x(
-        id uuid, treatment text, encoding text, size integer, digest text, body jsonb, data text)
+        id uuid, treatment text, encoding text, size integer, digest text, body jsonb, data text,
+        key_id text)
     WHERE accepted.input_id IS NOT NULL
     ON CONFLICT (id) DO NOTHING
 ),

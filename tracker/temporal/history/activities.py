@@ -88,15 +88,15 @@ def _scheduled(projection: Projection, event: HistoryEvent) -> None:
     scheduled_at = moment(event.event_time)
     key = activity_key(attributes.activity_id, scheduled_at)
     step = projection.step_identity(StepKind.ACTIVITY, key, named or type_)
-    rule = projection.rule_for(step.name)
+    handling = projection.handling_of(step, type_)
     projection.open_steps[event.event_id] = OpenActivity(
         step,
         type_,
-        rule,
+        handling,
         scheduled_at=scheduled_at,
         task_queue=attributes.task_queue.name,
         max_attempts=attributes.retry_policy.maximum_attempts,
-        input=projection.stored(attributes.input, rule),
+        input=projection.stored(attributes.input, handling),
         event_id=event.event_id,
     )
 
@@ -161,9 +161,9 @@ def _ended(projection: Projection, event: HistoryEvent, scheduled_id: int, end: 
     if not isinstance(opened, OpenActivity):
         return
     tell_asked(projection, opened, _detail(projection, opened, end))
-    rule, finished_at = opened.rule, moment(event.event_time)
-    output = None if end.result is None else projection.stored_result(end.result, rule)
-    error = None if end.failure is None else projection.failure(end.failure, rule)
+    handling, finished_at = opened.handling, moment(event.event_time)
+    output = None if end.result is None else projection.stored_result(end.result, handling)
+    error = None if end.failure is None else projection.failure(end.failure, handling)
     if opened.attempt is not None:
         ended = AttemptEnded(
             attempt=opened.attempt,
@@ -194,7 +194,7 @@ def _detail(projection: Projection, opened: OpenActivity, end: _End) -> dict[str
     if end.retry_state:
         detail["retry_state"] = enum_word(RetryState, end.retry_state, "RETRY_STATE_").lower()
     if opened.start is not None and opened.start.HasField("last_failure"):
-        error = projection.failure(opened.start.last_failure, opened.rule)
+        error = projection.failure(opened.start.last_failure, opened.handling)
         detail["last_failure"] = {"type": error.type} | (
             {} if error.message is None else {"message": error.message}
         )

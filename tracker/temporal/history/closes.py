@@ -41,14 +41,14 @@ def closed_by_run(opened: OpenStep, closed: RunClosed) -> StepClosed:
 
 def _completed(projection: Projection, event: HistoryEvent) -> None:
     attributes = event.workflow_execution_completed_event_attributes
-    output = projection.stored_result(attributes.result, projection.rule)
+    output = projection.stored_result(attributes.result, projection.handling)
     next_key = run_key_of(attributes.new_execution_run_id)
     _close(projection, event, RunStatus.COMPLETED, output=output, continued_to=next_key)
 
 
 def _failed(projection: Projection, event: HistoryEvent) -> None:
     attributes = event.workflow_execution_failed_event_attributes
-    error = projection.failure(attributes.failure, projection.rule)
+    error = projection.failure(attributes.failure, projection.handling)
     next_key = run_key_of(attributes.new_execution_run_id)
     _close(projection, event, RunStatus.FAILED, error=error, continued_to=next_key)
 
@@ -57,7 +57,7 @@ def _timed_out(projection: Projection, event: HistoryEvent) -> None:
     attributes = event.workflow_execution_timed_out_event_attributes
     # The one timeout of a run, by the name under which its parent sees it.
     kind = timeout_type(TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE)
-    error = step_failure(kind, "the run did not end in time", projection.rule)
+    error = step_failure(kind, "the run did not end in time", projection.handling)
     next_key = run_key_of(attributes.new_execution_run_id)
     _close(projection, event, RunStatus.TIMED_OUT, error=error, continued_to=next_key)
 
@@ -70,7 +70,7 @@ def _terminated(projection: Projection, event: HistoryEvent) -> None:
     attributes = event.workflow_execution_terminated_event_attributes
     said = (attributes.reason, attributes.identity and f"by {attributes.identity}")
     message = ", ".join(part for part in said if part) or "terminated"
-    error = step_failure("TerminatedError", message, projection.rule)
+    error = step_failure("TerminatedError", message, projection.handling)
     _close(projection, event, RunStatus.TERMINATED, error=error)
 
 

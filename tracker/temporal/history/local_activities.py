@@ -66,7 +66,7 @@ def _tell(projection: Projection, call: LocalCall, retried: Mapping[int, int]) -
             lags = retried.get(round_.task_id, round_.event_id + 1) <= round_.event_id
             _tell_attempt(projection, step, round_, lags)
     if projection.closed is not None and last.backoff is not None:
-        opened = OpenStep(step, type_, projection.rule_for(step.name), last.attempt)
+        opened = OpenStep(step, type_, projection.handling_of(step, type_), last.attempt)
         projection.events.append(closed_by_run(opened, projection.closed))
 
 
@@ -88,16 +88,16 @@ def _tell_attempt(projection: Projection, step: StepIdentity, round_: Round, lag
     ended_at = None if lags else round_.completed_at
     finished_at = ended_at or round_.recorded_at
     attempt = AttemptIdentity(step=step, number=round_.attempt, started_at=finished_at)
-    rule, outcome = projection.rule_for(step.name), _outcome(round_.failure)
+    handling, outcome = projection.handling_of(step, round_.activity_type), _outcome(round_.failure)
     failure = round_.failure if outcome is not AttemptOutcome.CANCELED else None
-    has_input, has_result = "input" in round_.details, "result" in round_.details
+    given, result = round_.details.get("input"), round_.details.get("result")
     projection.events.append(
         AttemptStarted(
             attempt=attempt,
             type=round_.activity_type,
             scheduled_at=finished_at,
             task_queue=projection.run.task_queue,
-            input=projection.stored(round_.details["input"], rule) if has_input else None,
+            input=None if given is None else projection.stored(given, handling),
             worker_identity=round_.worker_identity,
             from_history=True,
         )
@@ -109,8 +109,8 @@ def _tell_attempt(projection: Projection, step: StepIdentity, round_: Round, lag
             finished_at=finished_at,
             closes_step=_CLOSES[outcome] if round_.backoff is None else None,
             next_retry_at=round_.recorded_at + round_.backoff if round_.backoff else None,
-            output=projection.stored_result(round_.details["result"], rule) if has_result else None,
-            error=None if failure is None else projection.failure(failure, rule),
+            output=None if result is None else projection.stored_result(result, handling),
+            error=None if failure is None else projection.failure(failure, handling),
             from_history=True,
         )
     )

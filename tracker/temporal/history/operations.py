@@ -50,13 +50,13 @@ def _child_start_failed(projection: Projection, event: HistoryEvent) -> None:
     asked = projection.unstarted.pop(attributes.initiated_event_id, None)
     if asked is None:
         return
-    rule = _tell_unstarted(projection, asked).rule
+    handling = _tell_unstarted(projection, asked).handling
     if attributes.cause == _ALREADY_EXISTS:
         # In the words of the SDK's WorkflowAlreadyStartedError.
-        error = step_failure("WorkflowAlreadyStartedError", _STARTED_ALREADY, rule)
+        error = step_failure("WorkflowAlreadyStartedError", _STARTED_ALREADY, handling)
     else:
         word = enum_word(StartChildWorkflowExecutionFailedCause, attributes.cause, _CAUSE)
-        error = step_failure("ChildStartFailed", word.lower().replace("_", " "), rule)
+        error = step_failure("ChildStartFailed", word.lower().replace("_", " "), handling)
     projection.close_step(event, attributes.initiated_event_id, StepStatus.FAILED, error=error)
 
 
@@ -76,7 +76,7 @@ def _tell_asked(projection: Projection, asked: AskedChild, key: str) -> OpenStep
             type=type_,
             scheduled_at=asked.asked_at,
             task_queue=attributes.task_queue.name,
-            input=projection.stored(attributes.input, opened.rule),
+            input=projection.stored(attributes.input, opened.handling),
             detail=unstarted,
             event_id=event.event_id,
             from_history=True,
@@ -126,7 +126,7 @@ def _nexus_scheduled(projection: Projection, event: HistoryEvent) -> None:
             step=opened.step,
             type=type_,
             scheduled_at=moment(event.event_time),
-            input=projection.stored_result(attributes.input, opened.rule),
+            input=projection.stored_result(attributes.input, opened.handling),
             detail={"endpoint": attributes.endpoint},
             event_id=event.event_id,
             from_history=True,

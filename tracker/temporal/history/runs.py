@@ -21,7 +21,7 @@ from tracker.core.events import (
 )
 from tracker.core.ids import Ref
 from tracker.core.memo import MEMO_FIELD, Carried, read_memo
-from tracker.core.payloads import PayloadPolicy, StoredPayload, keeps_text
+from tracker.core.payloads import PayloadPolicy, StoredPayload
 from tracker.errors import InvalidRequest
 from tracker.temporal.failures import timeout_type
 from tracker.temporal.history.reading import enum_word, moment, parsed, run_key_of
@@ -76,8 +76,8 @@ def begin(
     carried = _carried(attributes.memo.fields, clear) or Carried()
     start = _Start(event, attributes, carried, namespace, workflow_id, run_key)
     run = start.identity(_rule_ref(start, clear, ref_rules) if carried.ref is None else None)
-    rule = policy.rule_for(run.workflow_type)
-    projection = Projection(run, policy, rule, carried, clear, WorkflowTask(1, run.started_at))
+    handling = policy.handling(run.workflow_type)
+    projection = Projection(run, policy, handling, carried, clear, WorkflowTask(1, run.started_at))
     _add_links(projection, event.event_id, ())
     return projection
 
@@ -126,7 +126,7 @@ def started(projection: Projection, event: HistoryEvent) -> RunStarted:
     return RunStarted(
         run=projection.run,
         history_length=task.completed_id,
-        metadata=metadata if metadata and keeps_text(projection.rule) else None,
+        metadata=metadata if metadata and projection.handling.keeps_text else None,
         input=_input(projection, event),
         worker_identity=task.worker_identity,
         build_id=task.build_id,
@@ -138,7 +138,7 @@ def metadata_verdict(projection: Projection) -> RunMetadataSet | None:
     """Of a closed run: the metadata it ended with, which no live claim may outlast."""
     if projection.closed is None or not projection.carried.metadata:
         return None
-    if not keeps_text(projection.rule):
+    if not projection.handling.keeps_text:
         return None
     return RunMetadataSet(
         run=projection.run,
@@ -155,7 +155,7 @@ def _carried_at_start(projection: Projection, event: HistoryEvent) -> Carried:
 
 def _input(projection: Projection, event: HistoryEvent) -> StoredPayload | None:
     attributes = event.workflow_execution_started_event_attributes
-    return projection.stored(attributes.input, projection.rule)
+    return projection.stored(attributes.input, projection.handling)
 
 
 def _carried(fields: Mapping[str, Payload], clear: Clear | None) -> Carried | None:
@@ -217,7 +217,7 @@ def _upserted(projection: Projection, event: HistoryEvent, fields: Mapping[str, 
         return
     before, projection.carried = projection.carried, carried
     _add_links(projection, event.event_id, before.links)
-    if carried.metadata != before.metadata and keeps_text(projection.rule):
+    if carried.metadata != before.metadata and projection.handling.keeps_text:
         # Without authority: the run may be open, and a later live change must win.
         projection.events.append(
             RunMetadataSet(
@@ -244,7 +244,9 @@ def _task_timed_out(projection: Projection, event: HistoryEvent) -> None:
     # Schedule-to-start: the sticky worker is gone and another takes over, nothing failed.
     if kind == TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE:
         message = "the worker did not complete the workflow task in time"
-        _task_failure(projection, event, step_failure(timeout_type(kind), message, projection.rule))
+        _task_failure(
+            projection, event, step_failure(timeout_type(kind), message, projection.handling)
+        )
 
 
 def _task_failed(projection: Projection, event: HistoryEvent) -> None:
@@ -253,7 +255,7 @@ def _task_failed(projection: Projection, event: HistoryEvent) -> None:
         _reset(projection, run_key_of(attributes.base_run_id))
     if attributes.cause in _HARMLESS_CAUSES:
         return
-    error = projection.failure(attributes.failure, projection.rule)
+    error = projection.failure(attributes.failure, projection.handling)
     if attributes.cause != _UNHANDLED:
         error = Failure(type=_cause_name(attributes.cause), message=error.message)
     _task_failure(projection, event, error)

@@ -26,7 +26,7 @@ from tracker.core.events import (
 )
 from tracker.core.headers import is_step_name
 from tracker.core.memo import Carried
-from tracker.core.payloads import PayloadPolicy, PayloadRule, StoredPayload, Treatment, keeps_text
+from tracker.core.payloads import Handling, PayloadPolicy, StoredPayload, Treatment
 from tracker.core.status import StepKind, StepStatus
 from tracker.temporal.failures import failure_from_proto
 from tracker.temporal.history.reading import moment, parsed
@@ -44,13 +44,13 @@ class OpenStep:
     """A step that history has not closed so far.
 
     Attributes:
-        rule: Treatment of its values.
+        handling: Treatment of its values.
         position: Version position of its latest attempt, where it has some.
     """
 
     step: StepIdentity
     type: str
-    rule: PayloadRule
+    handling: Handling
     position: int = 0
 
 
@@ -88,7 +88,7 @@ class Projection:
     """A history being read.
 
     Attributes:
-        rule: Treatment of the run's own values.
+        handling: Treatment of the run's own values.
         carried: What the memo says after the events read so far.
         clear: None where no codec is in use.
         open_steps: By the id of the history event that asked for the step.
@@ -102,7 +102,7 @@ class Projection:
 
     run: RunIdentity
     policy: PayloadPolicy
-    rule: PayloadRule
+    handling: Handling
     carried: Carried
     clear: Clear | None
     task: WorkflowTask
@@ -114,14 +114,16 @@ class Projection:
     rounds: list[Round] = field(default_factory=list[Round])
     other_rounds: list[Round] = field(default_factory=list[Round])
     backoffs: list[tuple[int, timedelta]] = field(default_factory=list[tuple[int, timedelta]])
-    _rules: dict[str, PayloadRule] = field(default_factory=dict[str, PayloadRule])
+    _handlings: dict[tuple[str, str, str], Handling] = field(
+        default_factory=dict[tuple[str, str, str], Handling]
+    )
 
     def open_step(
         self, event_id: int, kind: StepKind, step_key: str, name: str, type_: str
     ) -> OpenStep:
         """A new step, open until `close_step` or the end of the run."""
         step = self.step_identity(kind, step_key, name)
-        opened = OpenStep(step, type_, self.rule_for(name))
+        opened = OpenStep(step, type_, self.handling_of(step, type_))
         self.open_steps[event_id] = opened
         return opened
 
@@ -150,13 +152,13 @@ class Projection:
         Args:
             opened_by: Event id under which it was opened; unknown ids are passed over.
             result: Its result, if it has one.
-            error, failure: Why it failed, told or to be told by the step's rule.
+            error, failure: Why it failed, told or to be told as the step's handling lets it.
         """
         opened = self.open_steps.pop(opened_by, None)
         if opened is None:
             return
         if failure is not None:
-            error = self.failure(failure, opened.rule)
+            error = self.failure(failure, opened.handling)
         self.events.append(
             StepClosed(
                 step=opened.step,
@@ -164,61 +166,62 @@ class Projection:
                 status=status,
                 finished_at=moment(event.event_time),
                 position=opened.position,
-                output=None if result is None else self.stored_result(result, opened.rule),
+                output=None if result is None else self.stored_result(result, opened.handling),
                 error=error,
                 from_history=True,
             )
         )
 
-    def rule_for(self, step_name: str) -> PayloadRule:
-        """The rule that decides about a step's values."""
-        rule = self._rules.get(step_name)
-        if rule is None:
-            rule = self.policy.rule_for(self.run.workflow_type, step_name)
-            self._rules[step_name] = rule
-        return rule
+    def handling_of(self, step: StepIdentity, type_: str) -> Handling:
+        """What is done to a step's values."""
+        key = (step.kind, step.name, type_)
+        handling = self._handlings.get(key)
+        if handling is None:
+            handling = self.policy.handling(self.run.workflow_type, step.name, step.kind, type_)
+            self._handlings[key] = handling
+        return handling
 
-    def stored(self, source: Payloads | Payload, rule: PayloadRule) -> StoredPayload | None:
+    def stored(self, source: Payloads | Payload, handling: Handling) -> StoredPayload | None:
         """An argument list or a result in the form in which it is stored.
 
         A digest is one of the bytes in history, codec or not; only values that are kept in clear
         are decoded.
         """
-        if self.clear is None or rule.treatment not in _IN_CLEAR:
-            return stored_from_proto(source, rule, self.policy.limit)
+        if self.clear is None or handling.treatment not in _IN_CLEAR:
+            return stored_from_proto(source, handling)
         is_single = isinstance(source, Payload)
         decoded = self.clear([source] if is_single else source.payloads)
         if not decoded:
             return None
         clear_source = decoded[0] if is_single else Payloads(payloads=decoded)
-        return stored_from_proto(clear_source, rule, self.policy.limit)
+        return stored_from_proto(clear_source, handling)
 
-    def stored_result(self, result: Payloads | Payload, rule: PayloadRule) -> StoredPayload | None:
+    def stored_result(self, result: Payloads | Payload, handling: Handling) -> StoredPayload | None:
         """A result; history wraps most of them in a list of one."""
         if isinstance(result, Payload):
-            return self.stored(result, rule)
-        return self.stored(result.payloads[0], rule) if result.payloads else None
+            return self.stored(result, handling)
+        return self.stored(result.payloads[0], handling) if result.payloads else None
 
     def summary(self, event: HistoryEvent) -> str | None:
         """The one line that workflow code gave a command for people, if it can name a step. One
-        that went through a codec is text like any other: only where the run's rule keeps text."""
+        that went through a codec is text like any other: only where text of the run is kept."""
         if not event.HasField("user_metadata"):
             return None
         payload = event.user_metadata.summary
         text = json_of(payload)
-        if text is None and keeps_text(self.rule):
+        if text is None and self.handling.keeps_text:
             text = own_json(self.clear, payload)
         summary = parsed(text)
         return summary if is_step_name(summary) else None
 
-    def failure(self, failure: FailureProto, rule: PayloadRule) -> Failure:
-        """A failure as far as the rule lets it be told."""
-        return failure_from_proto(failure, keeps_text(rule), partial(own_json, self.clear))
+    def failure(self, failure: FailureProto, handling: Handling) -> Failure:
+        """A failure as far as it may be told."""
+        return failure_from_proto(failure, handling.keeps_text, partial(own_json, self.clear))
 
 
-def step_failure(type_: str, message: str, rule: PayloadRule) -> Failure:
+def step_failure(type_: str, message: str, handling: Handling) -> Failure:
     """A failure that history states without a failure message of its own."""
-    return Failure(type=type_, message=message if keeps_text(rule) else None)
+    return Failure(type=type_, message=message if handling.keeps_text else None)
 
 
 def own_json(clear: Clear | None, payload: Payload) -> bytes | None:

@@ -75,7 +75,7 @@ def _signaled(projection: Projection, event: HistoryEvent) -> None:
             step=opened.step,
             type=name,
             started_at=moment(event.event_time),
-            input=projection.stored(attributes.input, opened.rule),
+            input=projection.stored(attributes.input, opened.handling),
             detail={"identity": attributes.identity} if attributes.identity else None,
             event_id=event.event_id,
             from_history=True,
@@ -94,7 +94,7 @@ def _update_admitted(projection: Projection, event: HistoryEvent) -> None:
             step=opened.step,
             type=opened.type,
             scheduled_at=moment(event.event_time),
-            input=projection.stored(request.input.args, opened.rule),
+            input=projection.stored(request.input.args, opened.handling),
             from_history=True,
         )
     )
@@ -115,7 +115,7 @@ def _update_accepted(projection: Projection, event: HistoryEvent) -> None:
             type=opened.type,
             # Workflow time, by which its handler dates itself.
             started_at=projection.task.started_at,
-            input=projection.stored(request.input.args, opened.rule) if is_new else None,
+            input=projection.stored(request.input.args, opened.handling) if is_new else None,
             event_id=event.event_id,
             from_history=True,
         )

@@ -15,7 +15,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 
 from tracker.core.events import AttemptEnded, AttemptIdentity, StepIdentity
-from tracker.core.payloads import PayloadPolicy, keeps_text
+from tracker.core.payloads import PayloadPolicy
 from tracker.core.status import AttemptOutcome, StepKind
 from tracker.core.waiting import Pending, PendingActivity, PendingStep, PendingTask
 from tracker.store.reconcile import OpenStep
@@ -91,7 +91,7 @@ def ended_attempts(
             step_key=step.step_key,
             name=step.name,
         )
-        keep_text = keeps_text(policy.rule_for(workflow_type, step.name))
+        keep_text = policy.handling(workflow_type, step.name).keeps_text
         for number, started_at in step.running:
             if _is_over(number, started_at, info):
                 attempt = AttemptIdentity(step=identity, number=number, started_at=started_at)
@@ -146,10 +146,10 @@ def _activity(
     policy: PayloadPolicy,
 ) -> PendingActivity:
     name = info.activity_type.name if step is None else step.name
-    rule = policy.rule_for(described.workflow_execution_info.type.name, name)
+    handling = policy.handling(described.workflow_execution_info.type.name, name)
     error = None
     if info.HasField("last_failure"):
-        error = failure_from_proto(info.last_failure, keeps_text(rule))
+        error = failure_from_proto(info.last_failure, handling.keeps_text)
     return PendingActivity(
         step=name,
         attempt=info.attempt,
