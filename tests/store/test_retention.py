@@ -58,8 +58,13 @@ def a_run(**fields: Any) -> ARun:
     return ARun(started_at=at, run_key=new_id(int(at.timestamp() * 1000)), **fields)
 
 
-def purged(store: Database, policy: PurgePolicy = PurgePolicy.VERDICT, **more: Any) -> PurgeReport:
-    return purge(store.options, PurgeOrder(NAMESPACE, MARCH, policy, **more))
+def purged(
+    store: Database,
+    policy: PurgePolicy = PurgePolicy.VERDICT,
+    before: datetime = MARCH,
+    **more: Any,
+) -> PurgeReport:
+    return purge(store.options, PurgeOrder(NAMESPACE, before, policy, **more))
 
 
 async def secrets(store: Database) -> set[str]:
@@ -140,6 +145,60 @@ async def test_a_month_is_dropped_at_once_if_nobody_needs_it(store: Database) ->
     assert await count(store, "payload") == 0
     [horizon] = await rows(store, "SELECT max(dropped_before) AS at FROM {schema}.payload_horizon")
     assert horizon["at"] >= datetime(2025, 2, 1, tzinfo=UTC)
+
+
+EARLY = datetime(2025, 1, 5, tzinfo=UTC)
+FEBRUARY = datetime(2025, 2, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("kind", ["of the month", "just before it", "long", "clocks apart", "open"])
+async def test_a_month_is_kept_for_a_run_that_came_after_the_month_before_was_dropped(
+    store: Database, kind: str
+) -> None:
+    with psycopg.connect(store.options.dsn, autocommit=True) as owner:
+        ensure_partitions(owner, now=FEBRUARY, months_ahead=0)
+    await record(store, *told(a_run()))
+    done = purged(store, before=datetime(2025, 2, 1, tzinfo=UTC))
+    assert Month.of(LONG_AGO).partition in done.partitions
+    began = {"of the month": FEBRUARY, "just before it": datetime(2025, 1, 31, 23, tzinfo=UTC)}
+    ref = Ref("order", "held")
+    run = a_run(started_at=began.get(kind, EARLY), ref=ref)
+    ended = run.closed(finished_at=FEBRUARY + timedelta(days=1), from_history=True)
+    await record(store, run.started(), *([] if kind == "open" else [ended]))
+    if kind == "clocks apart":
+        await rows(
+            store,
+            "UPDATE {schema}.run SET started_at = finished_at - interval '1 s' WHERE id = %(id)s"
+            " RETURNING 1",
+            id=run.identity.id,
+        )
+    if kind != "open":
+        await holds.add_hold(store, NAMESPACE, ref, "a lawsuit", "me")
+    month = Month.of(FEBRUARY).partition
+    assert month not in purged(store).partitions
+    if kind == "open":
+        await record(store, ended)
+    else:
+        await holds.remove_hold(store, NAMESPACE, ref)
+    assert month in purged(store).partitions
+
+
+async def test_values_that_came_after_their_month_was_dropped_go_one_by_one(
+    store: Database,
+) -> None:
+    with psycopg.connect(store.options.dsn, autocommit=True) as owner:
+        ensure_partitions(owner, now=LONG_AGO, months_ahead=0)
+    await record(store, *told(a_run()))
+    done = purged(store)
+    assert (done.runs, Month.of(LONG_AGO).partition in done.partitions) == (0, True)
+    await record(store, *told(a_run(ref=Ref("order", "late"))))
+    assert await count(store, "payload") == 2
+    assert purged(store).payloads == 2
+    with psycopg.connect(store.options.dsn, autocommit=True) as owner:
+        ensure_partitions(owner, now=LONG_AGO, months_ahead=0)
+    await record(store, *told(a_run(ref=Ref("order", "later"))))
+    purged(store)
+    assert await count(store, "payload") == 0
 
 
 async def test_an_erased_ref_is_empty_and_stays_so(store: Database) -> None:

@@ -108,7 +108,7 @@ def purge(options: DatabaseOptions, order: PurgeOrder) -> PurgeReport:
         if not order.workflow_types:
             for month in existing_months(direct, options.schema):
                 _drop_month(session, month, report)
-        _purge_runs(session, report)
+        _purge_runs(session, report, _dropped_before(session))
         if not order.dry_run:
             session.change("forget_recorders")
     return report
@@ -142,8 +142,24 @@ class _Session:
         return cursor.execute(self.options.qualified(_SQL[name]), self._given | parameters)
 
 
-def _purge_runs(session: _Session, report: PurgeReport) -> None:
+def _dropped_before(session: _Session) -> datetime:
+    """Before which runs have no values any more, since all months up to there are gone."""
+    horizon = _horizon(session)
+    months = existing_months(session.connection, session.options.schema)
+    if any(month.start < horizon for month in months):
+        return _EARLIEST  # Made anew, for values that came late.
+    [rest] = session.rows("values_without_month", below=Month.of(horizon).lowest_id)
+    return _EARLIEST if rest["found"] else horizon
+
+
+def _horizon(session: _Session) -> datetime:
+    return session.rows("horizon")[0]["horizon"] or _EARLIEST
+
+
+def _purge_runs(session: _Session, report: PurgeReport, dropped: datetime) -> None:
     after_at, after_id = _EARLIEST, _NIL
+    if session.order.policy is PurgePolicy.VERDICT:
+        after_at = dropped
     while True:
         runs = session.rows("purgeable", after_at=after_at, after_id=after_id, limit=BATCH)
         if not runs:
@@ -184,7 +200,8 @@ def _drop_month(session: _Session, month: Month, report: PurgeReport) -> None:
         return
     with session.connection.transaction():
         session.connection.execute("SELECT set_config('statement_timeout', '0', true)")
-        [found] = session.rows("month_is_needed", month_end=month_end)
+        horizon = _horizon(session)
+        [found] = session.rows("month_is_needed", month_end=month_end, horizon=horizon)
     if found["needed"]:
         return
     name = Identifier(session.options.schema, month.partition)

@@ -80,14 +80,50 @@ WITH labels AS (DELETE FROM {schema}.run_label WHERE run_id = ANY(%(ids)s)),
               WHERE namespace = %(namespace)s AND run_id = ANY(%(ids)s))
 DELETE FROM {schema}.run WHERE id = ANY(%(ids)s)
 
+-- name: horizon
+SELECT max(dropped_before) AS horizon FROM {schema}.payload_horizon
+
+-- name: values_without_month
+SELECT EXISTS (SELECT FROM {schema}.payload_default WHERE id < %(below)s) AS found
+
 -- name: month_is_needed
--- Whether any run that may have values of a month, in whatever namespace, is not to be purged.
+-- Whether any run that may have values of a month, in whatever namespace, is not to be purged. Looked
+-- at are runs since two days before what was dropped already; of older ones those that lasted longer
+-- and those whose clocks were apart (indexes run_duration_idx, run_skewed_idx); and open ones.
+WITH RECURSIVE spaces AS (
+    (SELECT namespace FROM {schema}.run ORDER BY namespace LIMIT 1)
+    UNION ALL
+    SELECT (SELECT namespace FROM {schema}.run WHERE namespace > s.namespace
+            ORDER BY namespace LIMIT 1)
+    FROM spaces s WHERE s.namespace IS NOT NULL
+)
 SELECT EXISTS (
-    SELECT FROM {schema}.run r
-    WHERE ordered_at < %(month_end)s AND payloads_purged_at IS NULL
-      AND (namespace <> %(namespace)s OR finished_at IS NULL OR finished_at >= %(before)s
-           OR (NOT %(force)s AND run_key IS NOT NULL AND status_version < %(authority)s
-               AND unverifiable_at IS NULL)
+    SELECT FROM spaces s CROSS JOIN LATERAL (
+        (SELECT r.* FROM {schema}.run r
+         WHERE r.namespace = s.namespace AND r.status IN ('accepted', 'running')
+           AND r.ordered_at < %(month_end)s)
+        UNION ALL
+        (SELECT r.* FROM {schema}.run r
+         WHERE r.namespace = s.namespace AND r.ordered_at < %(month_end)s
+           AND r.ordered_at >= %(horizon)s::timestamptz - interval '2 days'
+           AND r.finished_at IS NOT NULL)
+        UNION ALL
+        (SELECT r.* FROM {schema}.run r
+         WHERE r.namespace = s.namespace AND r.finished_at - r.started_at > interval '47:00:00'
+           AND r.ordered_at < %(horizon)s::timestamptz - interval '2 days'
+           AND r.finished_at >= %(horizon)s)
+        UNION ALL
+        (SELECT r.* FROM {schema}.run r
+         WHERE r.namespace = s.namespace
+           AND (r.started_at - r.ordered_at NOT BETWEEN '-00:01:00' AND '00:01:00'
+                OR r.finished_at - r.ordered_at < '-00:01:00')
+           AND r.ordered_at < %(horizon)s::timestamptz - interval '2 days'
+           AND r.finished_at >= %(horizon)s)
+    ) r
+    WHERE r.payloads_purged_at IS NULL
+      AND (r.namespace <> %(namespace)s OR r.finished_at IS NULL OR r.finished_at >= %(before)s
+           OR (NOT %(force)s AND r.run_key IS NOT NULL AND r.status_version < %(authority)s
+               AND r.unverifiable_at IS NULL)
            OR EXISTS (SELECT FROM {schema}.outbox o WHERE o.run_id = r.id)
            OR EXISTS (
                SELECT FROM {schema}.run_ref f
