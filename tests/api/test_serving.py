@@ -72,7 +72,7 @@ async def test_it_serves_without_temporal_and_stops_in_order(database: str) -> N
         ({"FLOWTRAIL_API_HOST": "0.0.0.0"}, "auth=off is for loopback only"),
         ({"FLOWTRAIL_API_PORT": "http"}, "FLOWTRAIL_API_PORT"),
         ({"FLOWTRAIL_SCHEMA": "Bad Schema"}, "lower-case identifier"),
-        ({"FLOWTRAIL_DATA_CONVERTER": "json:loads"}, "to be a temporalio DataConverter"),
+        ({"FLOWTRAIL_DATA_CONVERTER": "json:loads"}, "to be a DataConverter"),
     ],
     ids=str,
 )
