@@ -41,7 +41,7 @@ from tracker.core.payloads import Handling, Treatment, store_json
 from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
 from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.migrations import migrate
-from tracker.models.filters import RunFilter, WorkflowFilter
+from tracker.models.filters import Page, RunFilter, WorkflowFilter
 from tracker.models.search import FailureFilter, StatsFilter, StepFilter
 from tracker.store.cursors import encode_cursor, list_digest
 from tracker.store.database import Database, DatabaseOptions, dedicated
@@ -213,7 +213,7 @@ async def _single(database: Database, scale: Scale) -> list[tuple[str, Call]]:
     by_type = WorkflowFilter(workflow_type=["YearlyReport"])
     singles: dict[str, Any] = {
         "a run with its steps": partial(run_detail, database, NAMESPACE, page.runs[0].run_id),
-        "everything of a ref": partial(runs_by_ref, database, NAMESPACE, ref),
+        "everything of a ref": partial(runs_by_ref, database, NAMESPACE, ref, Page()),
         "workflows": partial(list_workflows, database, NAMESPACE, WorkflowFilter()),
         "workflows by ref": partial(list_workflows, database, NAMESPACE, by_ref),
         "workflows by type": partial(list_workflows, database, NAMESPACE, by_type),
@@ -315,15 +315,18 @@ def _run() -> Iterator[TrackerEvent]:
 
 
 def _measure_purge(dsn: str, scale: Scale) -> dict[str, float]:
-    """Seconds of `flowtrail purge` for a month, after the incomplete one before it is gone."""
+    """Seconds of `flowtrail purge` for a month, after the incomplete one before it is gone. Two
+    hours later, for runs that began in the month ended in the next; those of that time go one by
+    one."""
     options, month = DatabaseOptions(dsn), Month.of(scale.first_at)
-    purge(options, PurgeOrder(NAMESPACE, month.plus(1).start))
+    later = timedelta(hours=2)
+    purge(options, PurgeOrder(NAMESPACE, month.plus(1).start + later))
     began = time.perf_counter()
-    report = purge(options, PurgeOrder(NAMESPACE, month.plus(2).start))
+    report = purge(options, PurgeOrder(NAMESPACE, month.plus(2).start + later))
     seconds = time.perf_counter() - began
     assert report.partitions == [month.plus(1).partition], report
-    for dropped in (month.plus(1), month):
-        restore_month(dsn, scale, dropped)
+    for purged in (month, month.plus(1), month.plus(2)):
+        restore_month(dsn, scale, purged)
     return {"seconds": seconds, "bytes": report.bytes}
 
 

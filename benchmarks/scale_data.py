@@ -192,7 +192,9 @@ def load(dsn: str, runs: int, tell: Callable[[str], None]) -> Scale:
         connection.execute(_NOTES)
         scale = _scale(connection, runs)
         ensure_partitions(connection, now=scale.first_at + timedelta(days=31), months_ahead=13)
-        if not _missing(connection, "run") and not _rows(connection, _INDEXES_LEFT):
+        if not any(_missing(connection, table) for table in _TABLES) and not _rows(
+            connection, _INDEXES_LEFT
+        ):
             return scale
         _drop_indexes(connection)
         with ThreadPoolExecutor(len(_LANES)) as threads:
@@ -262,11 +264,7 @@ SELECT i.indexname, i.indexdef FROM pg_indexes i
 WHERE i.schemaname = 'flowtrail' AND i.tablename = ANY(%s)
   AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = i.indexname)
 """
-_INDEXES_LEFT = """
-SELECT name, definition FROM public.scale_index s
-WHERE NOT EXISTS (SELECT FROM pg_indexes i
-                  WHERE i.schemaname = 'flowtrail' AND i.indexname = s.name)
-"""
+_INDEXES_LEFT = "SELECT name, definition FROM public.scale_index"
 
 
 def _drop_indexes(connection: Connection) -> None:
@@ -282,7 +280,9 @@ def _make_indexes(connection: Connection, tell: Callable[[str], None]) -> None:
     connection.execute("SET maintenance_work_mem = '2GB'")
     for name, definition in _rows(connection, _INDEXES_LEFT):
         tell(name)
-        connection.execute(definition.encode())
+        with connection.transaction():
+            connection.execute(definition.encode())
+            connection.execute("DELETE FROM public.scale_index WHERE name = %s", [name])
 
 
 def _types(connection: Connection) -> None:
@@ -298,12 +298,20 @@ def _rows(connection: Connection, query: str) -> list[tuple[Any, ...]]:
 
 
 def restore_month(dsn: str, scale: Scale, month: Month) -> None:
-    """Bring back the values of a month that was purged."""
+    """Bring back the values of a month that was purged, as a whole or run by run."""
     low = (month.start - scale.first_at) // scale.every + 1
     high = (month.plus(1).start - scale.first_at) // scale.every
     with connect(dsn, autocommit=True) as owner:
         ensure_partitions(owner, now=month.plus(1).start, months_ahead=0)
         owner.execute("DELETE FROM flowtrail.payload_horizon")
+        owner.execute(
+            "UPDATE flowtrail.run SET payloads_purged_at = NULL WHERE namespace = %s"
+            " AND ordered_at >= %s AND ordered_at < %s AND payloads_purged_at IS NOT NULL",
+            [NAMESPACE, month.start, month.plus(1).start],
+        )
+        owner.execute(
+            SQL("TRUNCATE flowtrail.{}").format(Identifier(month.partition)),
+        )
     with connect(dsn) as source, connect(dsn) as target:
         _copy_rows(source, target, scale, "payload", max(low, 1), min(high, scale.runs))
         target.commit()

@@ -26,7 +26,7 @@ from tracker.store.purge import PurgeOrder, PurgePolicy, PurgeReport, purge
 from tracker.store.record import write_batch
 
 LONG_AGO = datetime(2025, 1, 15, 12, tzinfo=UTC)
-MARCH = datetime(2025, 3, 1, tzinfo=UTC)
+MARCH = datetime(2025, 3, 1, 2, tzinfo=UTC)
 SECRET = "s3cret"
 NAMESPACE = "default"
 
@@ -158,7 +158,7 @@ async def test_a_month_is_kept_for_a_run_that_came_after_the_month_before_was_dr
     with psycopg.connect(store.options.dsn, autocommit=True) as owner:
         ensure_partitions(owner, now=FEBRUARY, months_ahead=0)
     await record(store, *told(a_run()))
-    done = purged(store, before=datetime(2025, 2, 1, tzinfo=UTC))
+    done = purged(store, before=datetime(2025, 2, 1, 2, tzinfo=UTC))
     assert Month.of(LONG_AGO).partition in done.partitions
     began = {"of the month": FEBRUARY, "just before it": datetime(2025, 1, 31, 23, tzinfo=UTC)}
     ref = Ref("order", "held")

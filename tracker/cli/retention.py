@@ -180,6 +180,7 @@ async def _audit_purge(namespace: str, order: PurgeOrder, report: PurgeReport) -
         "types": list(order.workflow_types),
         "force": order.force,
     }
+    del details["dropped_before"]  # The partitions tell.
     async with open_database() as database:
         await note(database, namespace, "purge", details=details)
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Column, Computed, Index, Uuid, text
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlmodel import Field
 
 from tracker.core.payloads import Treatment
@@ -54,6 +55,7 @@ FINGERPRINT = (
     "'[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{22}|0x[0-9a-fA-F]+', '<id>', 'g'), "
     "'[0-9]+([.,:][0-9]+)*', '<n>', 'g'), 300))::uuid"
 )
+WORDS = "to_tsvector('simple', coalesce(error_message, ''))"
 OPEN_RUN_STATUSES = [status for status in RunStatus if status not in CLOSED_RUN_STATUSES]
 OPEN_STEP_STATUSES = [status for status in StepStatus if status not in CLOSED_STEP_STATUSES]
 KEPT_TREATMENTS = [treatment for treatment in Treatment if treatment is not Treatment.NONE]
@@ -109,6 +111,8 @@ class RunRow(TrackerRow, table=True):
         check("run_ref_check", "(ref_type IS NULL) = (ref_id IS NULL)"),
         check("run_metadata_check", "metadata IS NULL OR jsonb_typeof(metadata) = 'object'"),
         index("run_ordered_idx", "namespace, ordered_at, id"),
+        index("run_open_idx", "namespace, ordered_at, id", where="finished_at IS NULL"),
+        index("run_type_idx", "namespace, workflow_type, ordered_at, id"),
         index("run_status_idx", "namespace, status, ordered_at, id"),
         index("run_type_status_idx", "namespace, workflow_type, status, ordered_at, id"),
         index("run_workflow_idx", "namespace, workflow_type, ref_type, ref_id, ordered_at, id"),
@@ -426,11 +430,7 @@ class StepFailureRow(TrackerRow, table=True):
         index("step_failure_error_idx", "namespace, error_type, seen_at, step_id"),
         index("step_failure_fingerprint_idx", "namespace, fingerprint, seen_at, step_id"),
         index("step_failure_run_idx", "namespace, run_key"),
-        Index(
-            "step_failure_text_idx",
-            text("to_tsvector('simple', coalesce(error_message, ''))"),
-            postgresql_using="gin",
-        ),
+        Index("step_failure_words_idx", "words", postgresql_using="gin"),
         {
             "comment": "Steps of which at least one attempt failed, as they stand now, with the "
             "latest error."
@@ -453,3 +453,4 @@ class StepFailureRow(TrackerRow, table=True):
     fingerprint: UUID = Field(
         sa_column=Column(Uuid, Computed(FINGERPRINT, persisted=True), nullable=False)
     )
+    words: str = Field(sa_column=Column(TSVECTOR, Computed(WORDS, persisted=True), nullable=False))

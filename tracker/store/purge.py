@@ -7,8 +7,9 @@ confirmed. A batch that was cut off left nothing half done: the same call goes o
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 BATCH = 500
 """Runs of one transaction."""
 COUNTED_TO = 100_001
+BEYOND = timedelta(hours=1)
+"""After its end a month may be dropped: nearly all runs that began in it have closed before."""
 _SQL = load("retention")
 _NIL = UUID(int=0)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,6 +75,7 @@ class PurgeReport:
         payloads: Values; those of dropped months are not counted one by one.
         bytes: Their size; of dropped months, that of the partition.
         partitions: Months whose values were dropped as a whole.
+        dropped_before: End of the last of them.
         unverified: Runs left out because history has not confirmed them.
         held: Runs left out because of a legal hold.
     """
@@ -83,6 +87,7 @@ class PurgeReport:
     payloads: int = 0
     bytes: int = 0
     partitions: list[str] = field(default_factory=list[str])
+    dropped_before: datetime | None = None
     unverified: int = 0
     held: int = 0
 
@@ -105,10 +110,10 @@ def purge(options: DatabaseOptions, order: PurgeOrder) -> PurgeReport:
         report.held = left["held"]
         if order.policy is PurgePolicy.FULL:
             return report
+        months = existing_months(direct, options.schema)
         if not order.workflow_types:
-            for month in existing_months(direct, options.schema):
-                _drop_month(session, month, report)
-        _purge_runs(session, report, _dropped_before(session))
+            months = [month for month in months if not _drop_month(session, month, report)]
+        _purge_runs(session, report, _dropped_before(session, report, months))
         if not order.dry_run:
             session.change("forget_recorders")
     return report
@@ -142,18 +147,18 @@ class _Session:
         return cursor.execute(self.options.qualified(_SQL[name]), self._given | parameters)
 
 
-def _dropped_before(session: _Session) -> datetime:
-    """Before which runs have no values any more, since all months up to there are gone."""
-    horizon = _horizon(session)
-    months = existing_months(session.connection, session.options.schema)
-    if any(month.start < horizon for month in months):
-        return _EARLIEST  # Made anew, for values that came late.
+def _dropped_before(session: _Session, report: PurgeReport, left: Sequence[Month]) -> datetime:
+    """Before which runs have no values any more: all months up to there are gone, or would be.
+
+    Args:
+        left: Months that have a partition.
+    """
+    [known] = session.rows("horizon")
+    horizon = max(known["horizon"] or _EARLIEST, report.dropped_before or _EARLIEST)
+    if any(month.start < horizon for month in left):
+        return _EARLIEST  # Kept for somebody, or made anew for values that came late.
     [rest] = session.rows("values_without_month", below=Month.of(horizon).lowest_id)
     return _EARLIEST if rest["found"] else horizon
-
-
-def _horizon(session: _Session) -> datetime:
-    return session.rows("horizon")[0]["horizon"] or _EARLIEST
 
 
 def _purge_runs(session: _Session, report: PurgeReport, dropped: datetime) -> None:
@@ -193,17 +198,17 @@ def _purge_batch(session: _Session, runs: list[dict[str, Any]], report: PurgeRep
     report.bytes += freed["bytes"]
 
 
-def _drop_month(session: _Session, month: Month, report: PurgeReport) -> None:
-    """Drop a month's values at once, if no run that may have some of them is to keep them."""
+def _drop_month(session: _Session, month: Month, report: PurgeReport) -> bool:
+    """Drop a month's values at once, if no run that may have some of them is to keep them; or, in a
+    dry run, tell whether they would be."""
     month_end = month.plus(1).start
-    if month_end > session.order.before:
-        return
+    if month_end + BEYOND > session.order.before:
+        return False
     with session.connection.transaction():
         session.connection.execute("SELECT set_config('statement_timeout', '0', true)")
-        horizon = _horizon(session)
-        [found] = session.rows("month_is_needed", month_end=month_end, horizon=horizon)
+        [found] = session.rows("month_is_needed", month_start=month.start, month_end=month_end)
     if found["needed"]:
-        return
+        return False
     name = Identifier(session.options.schema, month.partition)
     size = SQL("SELECT pg_total_relation_size({}::regclass) AS bytes").format(
         f'"{session.options.schema}".{month.partition}'
@@ -222,4 +227,7 @@ def _drop_month(session: _Session, month: Month, report: PurgeReport) -> None:
 
     report.bytes += patiently(drop)
     report.partitions.append(month.partition)
-    logger.info("dropped %s", month.partition, extra={"event": "purge.dropped"})
+    report.dropped_before = month_end
+    if not session.order.dry_run:
+        logger.info("dropped %s", month.partition, extra={"event": "purge.dropped"})
+    return True

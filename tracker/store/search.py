@@ -19,16 +19,18 @@ from tracker.models.search import (
 )
 from tracker.store import queries
 from tracker.store.cursors import decode_cursor, encode_cursor, list_digest
-from tracker.store.database import Database
+from tracker.store.database import AsyncConnection, Database
 
-SAMPLE = 10_000
+SAMPLE = 5_000
 """Steps that groups are made of at most."""
 
-# As in the index step_failure_text_idx, word for word.
-_TEXT = (
-    "to_tsvector('simple', coalesce(f.error_message, ''))"
-    " @@ websearch_to_tsquery('simple', %(error_text)s)"
-)
+_TEXT = "f.words @@ websearch_to_tsquery('simple', %(error_text)s)"
+PROBE = 1000
+"""Failures in which words are looked for first."""
+COMMON = 5
+"""So many of them with the words: the list goes along time, and soon has a page. Fewer: the words'
+own index finds all of them, few enough to be sorted. The planner cannot tell, for it has statistics
+of common words alone."""
 
 
 async def failed_steps(database: Database, namespace: str, filters: StepFilter) -> StepPage:
@@ -45,7 +47,7 @@ async def failed_steps(database: Database, namespace: str, filters: StepFilter) 
         after = decode_cursor(filters.cursor, digest)
         parameters |= {"after_at": after.at, "after_id": after.id}
         conditions.append("(f.seen_at, f.step_id) < (%(after_at)s, %(after_id)s)")
-    rows = await _fetch(database, "failed_steps", conditions, parameters)
+    rows = await _fetch(database, "failed_steps", conditions, parameters, filters.error_text)
     shown, more = rows[: filters.limit], len(rows) > filters.limit
     last = {"id": shown[-1]["step_id"], "at": shown[-1]["failed_at"]} if more else {}
     return StepPage(
@@ -63,10 +65,8 @@ async def failures(database: Database, namespace: str, filters: FailureFilter) -
         for name in ("workflow_type", "name", "build_id")
         if getattr(filters, name) is not None
     ]
-    if filters.error_text is not None:
-        conditions.append(_TEXT)
     parameters = {"namespace": namespace, "sample": SAMPLE, **filters.model_dump()}
-    rows = await _fetch(database, "failures", conditions, parameters)
+    rows = await _fetch(database, "failures", conditions, parameters, filters.error_text)
     told = rows[0]
     truncated = told["sampled"] == SAMPLE
     start = told["now"] - timedelta(seconds=filters.window)
@@ -84,7 +84,6 @@ def _conditions(filters: StepFilter) -> list[str]:
         "name": "f.name = %(name)s",
         "min_attempts": "f.attempts >= %(min_attempts)s",
         "error_type": "f.error_type = %(error_type)s",
-        "error_text": _TEXT,
         "failure": "f.fingerprint = %(failure)s",
         "failed_after": "f.seen_at >= %(failed_after)s",
         "failed_before": "f.seen_at < %(failed_before)s",
@@ -96,9 +95,33 @@ def _conditions(filters: StepFilter) -> list[str]:
 
 
 async def _fetch(
-    database: Database, name: str, conditions: list[str], parameters: dict[str, Any]
+    database: Database,
+    name: str,
+    conditions: list[str],
+    parameters: dict[str, Any],
+    words: str | None,
 ) -> list[dict[str, Any]]:
-    sql = queries.load("search")[name].replace("{conditions}", " AND ".join(conditions))
+    source, where = "{schema}.step_failure f", " AND ".join(conditions)
     async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(sql), parameters, prepare=True)
-        return await cursor.fetchall()
+        if words is not None:
+            probe = await _run(connection, database, "probe_words", source, where, parameters)
+            if probe[0]["found"] >= COMMON:
+                where += f" AND {_TEXT}"
+            else:
+                # OFFSET 0: by the index of the words, then the rest.
+                source = f"(SELECT * FROM {source} WHERE {_TEXT} OFFSET 0) f"
+        return await _run(connection, database, name, source, where, parameters)
+
+
+async def _run(
+    connection: AsyncConnection,
+    database: Database,
+    name: str,
+    source: str,
+    where: str,
+    parameters: dict[str, Any],
+) -> list[dict[str, Any]]:
+    sql = queries.load("search")[name].replace("{source}", source).replace("{conditions}", where)
+    given = {"probe": PROBE, **parameters}
+    cursor = await connection.execute(database.sql(sql), given, prepare=True)
+    return await cursor.fetchall()

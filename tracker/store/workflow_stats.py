@@ -25,7 +25,7 @@ from tracker.models.search import (
 from tracker.store import queries
 from tracker.store.database import Database
 
-RUNS = 2_000
+RUNS = 1_000
 RUNS_OF_STEPS = 500
 """Runs of which the steps are looked at too."""
 ROWS = 500

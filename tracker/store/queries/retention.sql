@@ -87,9 +87,9 @@ SELECT max(dropped_before) AS horizon FROM {schema}.payload_horizon
 SELECT EXISTS (SELECT FROM {schema}.payload_default WHERE id < %(below)s) AS found
 
 -- name: month_is_needed
--- Whether any run that may have values of a month, in whatever namespace, is not to be purged. Looked
--- at are runs since two days before what was dropped already; of older ones those that lasted longer
--- and those whose clocks were apart (indexes run_duration_idx, run_skewed_idx); and open ones.
+-- Whether any run that may have values of a month, in whatever namespace, is not to be purged. Values
+-- are dated between a run's begin and its end, give or take a day. Each way to be needed is a question
+-- to an index of its own; none looks at every run of the month.
 WITH RECURSIVE spaces AS (
     (SELECT namespace FROM {schema}.run ORDER BY namespace LIMIT 1)
     UNION ALL
@@ -97,38 +97,75 @@ WITH RECURSIVE spaces AS (
             ORDER BY namespace LIMIT 1)
     FROM spaces s WHERE s.namespace IS NOT NULL
 )
-SELECT EXISTS (
-    SELECT FROM spaces s CROSS JOIN LATERAL (
-        (SELECT r.* FROM {schema}.run r
-         WHERE r.namespace = s.namespace AND r.status IN ('accepted', 'running')
-           AND r.ordered_at < %(month_end)s)
-        UNION ALL
-        (SELECT r.* FROM {schema}.run r
-         WHERE r.namespace = s.namespace AND r.ordered_at < %(month_end)s
-           AND r.ordered_at >= %(horizon)s::timestamptz - interval '2 days'
-           AND r.finished_at IS NOT NULL)
-        UNION ALL
-        (SELECT r.* FROM {schema}.run r
-         WHERE r.namespace = s.namespace AND r.finished_at - r.started_at > interval '47:00:00'
-           AND r.ordered_at < %(horizon)s::timestamptz - interval '2 days'
-           AND r.finished_at >= %(horizon)s)
-        UNION ALL
-        (SELECT r.* FROM {schema}.run r
-         WHERE r.namespace = s.namespace
-           AND (r.started_at - r.ordered_at NOT BETWEEN '-00:01:00' AND '00:01:00'
-                OR r.finished_at - r.ordered_at < '-00:01:00')
-           AND r.ordered_at < %(horizon)s::timestamptz - interval '2 days'
-           AND r.finished_at >= %(horizon)s)
-    ) r
-    WHERE r.payloads_purged_at IS NULL
-      AND (r.namespace <> %(namespace)s OR r.finished_at IS NULL OR r.finished_at >= %(before)s
-           OR (NOT %(force)s AND r.run_key IS NOT NULL AND r.status_version < %(authority)s
-               AND r.unverifiable_at IS NULL)
-           OR EXISTS (SELECT FROM {schema}.outbox o WHERE o.run_id = r.id)
-           OR EXISTS (
-               SELECT FROM {schema}.run_ref f
-               JOIN {schema}.legal_hold h USING (namespace, ref_type, ref_id)
-               WHERE f.run_id = r.id))) AS needed
+SELECT
+    -- Open.
+    EXISTS (
+        SELECT FROM spaces s CROSS JOIN LATERAL (
+            SELECT FROM {schema}.run r
+            WHERE r.namespace = s.namespace AND r.ordered_at < %(month_end)s
+              AND r.finished_at IS NULL AND r.payloads_purged_at IS NULL LIMIT 1) r)
+    -- Of another namespace: begun within it, or before and long.
+    OR EXISTS (
+        SELECT FROM spaces s CROSS JOIN LATERAL (
+            (SELECT FROM {schema}.run r
+             WHERE r.namespace = s.namespace AND r.ordered_at < %(month_end)s
+               AND r.ordered_at >= %(month_start)s::timestamptz - interval '3 days'
+               AND r.finished_at >= %(month_start)s::timestamptz - interval '1 day'
+               AND r.payloads_purged_at IS NULL
+             ORDER BY r.ordered_at, r.id LIMIT 1)
+            UNION ALL
+            (SELECT FROM {schema}.run r
+             WHERE r.namespace = s.namespace AND r.ordered_at < %(month_start)s
+               AND r.finished_at - r.started_at > interval '47:00:00'
+               AND r.finished_at >= %(month_start)s::timestamptz - interval '1 day'
+               AND r.payloads_purged_at IS NULL LIMIT 1)
+            UNION ALL
+            (SELECT FROM {schema}.run r
+             WHERE r.namespace = s.namespace AND r.ordered_at < %(month_start)s
+               AND (r.started_at - r.ordered_at NOT BETWEEN '-00:01:00' AND '00:01:00'
+                    OR r.finished_at - r.ordered_at < '-00:01:00')
+               AND r.finished_at >= %(month_start)s::timestamptz - interval '1 day'
+               AND r.payloads_purged_at IS NULL LIMIT 1)) r
+        WHERE s.namespace <> %(namespace)s)
+    -- Too young: it took as long as from the month's end, or its clocks were apart. Ordered, and apart,
+    -- since the planner would expect to come upon one soon and read the table.
+    OR EXISTS (
+        SELECT FROM (
+            SELECT r.* FROM {schema}.run r
+            WHERE r.namespace = %(namespace)s AND r.finished_at IS NOT NULL
+              AND r.finished_at - r.started_at
+                  >= %(before)s::timestamptz - %(month_end)s::timestamptz - interval '1 minute'
+            ORDER BY r.finished_at - r.started_at DESC OFFSET 0) r
+        WHERE r.ordered_at < %(month_end)s AND r.finished_at >= %(before)s
+          AND r.payloads_purged_at IS NULL)
+    OR EXISTS (
+        SELECT FROM (
+            SELECT r.* FROM {schema}.run r
+            WHERE r.namespace = %(namespace)s
+              AND (r.started_at - r.ordered_at NOT BETWEEN '-00:01:00' AND '00:01:00'
+                   OR r.finished_at - r.ordered_at < '-00:01:00')
+            ORDER BY r.ordered_at, r.id OFFSET 0) r
+        WHERE r.ordered_at < %(month_end)s AND r.finished_at >= %(before)s
+          AND r.payloads_purged_at IS NULL)
+    -- Not confirmed by history.
+    OR (NOT %(force)s AND EXISTS (
+        SELECT FROM {schema}.run r
+        WHERE r.namespace = %(namespace)s AND r.ordered_at < %(month_end)s
+          AND r.finished_at >= %(month_start)s::timestamptz - interval '1 day'
+          AND r.run_key IS NOT NULL AND r.status_version < 1152921504606846976
+          AND r.unverifiable_at IS NULL AND r.payloads_purged_at IS NULL))
+    -- In the outbox, or on hold.
+    OR EXISTS (
+        SELECT FROM {schema}.outbox o JOIN {schema}.run r ON r.id = o.run_id
+        WHERE r.ordered_at < %(month_end)s AND r.payloads_purged_at IS NULL
+          AND r.finished_at >= %(month_start)s::timestamptz - interval '1 day')
+    OR EXISTS (
+        SELECT FROM {schema}.legal_hold h
+        JOIN {schema}.run_ref f USING (namespace, ref_type, ref_id)
+        JOIN {schema}.run r ON r.id = f.run_id
+        WHERE r.ordered_at < %(month_end)s AND r.payloads_purged_at IS NULL
+          AND r.finished_at >= %(month_start)s::timestamptz - interval '1 day')
+    AS needed
 
 -- name: note_horizon
 INSERT INTO {schema}.payload_horizon (dropped_before) VALUES (%(month_end)s)

@@ -2,14 +2,14 @@
 -- rows of a window, whatever the tables hold.
 
 -- name: failed_steps
--- {conditions} are those of the filter, on f.
+-- {source} f is step_failure, or a part of it; {conditions} are those of the filter, on f.
 SELECT f.step_id, f.run_key AS temporal_run_id, f.kind, f.name, f.status, f.attempts,
        f.error_type, f.error_message, f.build_id, f.first_at AS first_failed_at,
        f.seen_at AS failed_at, f.fingerprint AS failure,
        coalesce(f.workflow_type, r.workflow_type) AS workflow_type,
        r.id AS run_id, r.ref_type, r.ref_id, s.next_retry_at
 FROM (
-    SELECT f.* FROM {schema}.step_failure f
+    SELECT f.* FROM {source}
     WHERE {conditions}
     ORDER BY f.seen_at DESC, f.step_id DESC LIMIT %(limit)s
 ) f
@@ -17,10 +17,19 @@ LEFT JOIN {schema}.run r ON r.namespace = f.namespace AND r.run_key = f.run_key
 LEFT JOIN {schema}.step s ON s.id = f.step_id
 ORDER BY f.seen_at DESC, f.step_id DESC
 
+-- name: probe_words
+-- How many of the latest failures have the words.
+SELECT count(*) FILTER (WHERE words @@ websearch_to_tsquery('simple', %(error_text)s)) AS found
+FROM (
+    SELECT f.words FROM {source}
+    WHERE {conditions}
+    ORDER BY f.seen_at DESC, f.step_id DESC LIMIT %(probe)s
+) latest
+
 -- name: failures
 -- At least one row, which tells of the sample; without groups its other columns are empty.
 WITH sampled AS MATERIALIZED (
-    SELECT f.* FROM {schema}.step_failure f
+    SELECT f.* FROM {source}
     WHERE {conditions}
     ORDER BY f.seen_at DESC, f.step_id DESC LIMIT %(sample)s
 ),
