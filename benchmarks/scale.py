@@ -129,7 +129,7 @@ def _run_lists(database: Database, scale: Scale) -> Iterator[tuple[str, Call]]:
     failed_mails: dict[str, Any] = {"status": ["failed"], "workflow_type": ["EmailCampaign"]}
     lists: dict[str, dict[str, Any]] = {
         "everything": {},
-        "by ref": {"ref_type": "order", "ref_id": f"o-{scale.runs // 9}"},
+        "by ref": {"ref_type": "order", "ref_id": f"o-{scale.runs // 19}"},
         "by ref type": {"ref_type": "order"},
         "by status": {"status": ["failed"]},
         "running": {"status": ["running"]},
@@ -177,7 +177,7 @@ def _step_lists(database: Database, scale: Scale) -> Iterator[tuple[str, Call]]:
         "by name and status": {"name": "charge", "status": ["failed"]},
         "by error type": {"error_type": "CardDeclined"},
         "by text of all": {"error_text": "declined card"},
-        "by text of one": {"error_text": f'"o-{scale.runs // 8}"'},
+        "by text of one": {"error_text": f'"o-{scale.runs // 20}"'},
         "of a day": {"failed_after": scale.moment(0.4), "failed_before": scale.moment(0.403)},
     }
     for name, given in steps.items():
@@ -208,7 +208,7 @@ def _step_lists(database: Database, scale: Scale) -> Iterator[tuple[str, Call]]:
 
 async def _single(database: Database, scale: Scale) -> list[tuple[str, Call]]:
     page = await list_runs(database, NAMESPACE, RunFilter(limit=1))
-    ref = Ref("order", f"o-{scale.runs // 7}")
+    ref = Ref("order", f"o-{scale.runs // 17}")
     by_ref = WorkflowFilter(ref_type=ref.ref_type, ref_id=ref.ref_id)
     by_type = WorkflowFilter(workflow_type=["YearlyReport"])
     singles: dict[str, Any] = {

@@ -43,7 +43,7 @@ _MADE = """(
            public.v7(at, 'run' || n) AS id, public.v7(at, 'key' || n) AS run_key,
            public.v7(date_trunc('hour', at), 'input' || n) AS input_id
     FROM (
-        SELECT n, at, 'default' AS namespace, 'o-' || (n - 1) / 4 AS ref_id,
+        SELECT n, at, 'default' AS namespace, 'o-' || (n - 1) / 10 AS ref_id,
                CASE WHEN n % 10 < 5 THEN 'OrderFulfilment' WHEN n % 10 < 8 THEN 'EmailCampaign'
                     WHEN n % 1000 = 8 THEN 'YearlyReport' ELSE 'NightlyReport' END AS type,
                CASE WHEN n > {runs} - {running} THEN 'running' WHEN n % 20 = 0 THEN 'failed'
@@ -144,7 +144,8 @@ _TABLES: dict[str, tuple[dict[str, str], str]] = {
             "step_id": "step_id", "namespace": "namespace", "run_key": "run_key",
             "workflow_type": "type", "kind": "'activity'", "name": "'charge'",
             "status": "'failed'", "attempts": "1", "error_type": "'CardDeclined'",
-            "error_message": _ERROR, "first_at": "done", "seen_at": "done",
+            "error_message": _ERROR, "first_at": "done", "seen_at": "done", "run_id": "id",
+            "ordered_at": "at",
         },
         f"{_STEPS} WHERE fails",
     ),

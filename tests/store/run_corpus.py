@@ -182,8 +182,9 @@ async def _insert(connection: AsyncConnection, database: Database, run: StoredRu
         await connection.execute(
             database.sql(
                 "INSERT INTO {schema}.step_failure (step_id, namespace, run_key, workflow_type,"
-                " kind, name, status, attempts, error_type, error_message, first_at, seen_at)"
-                " VALUES (%s, %s, %s, %s, 'activity', %s, %s, 2, 'Boom', 'no', %s, %s)"
+                " kind, name, status, attempts, error_type, error_message, first_at, seen_at,"
+                " run_id, ordered_at)"
+                " VALUES (%s, %s, %s, %s, 'activity', %s, %s, 2, 'Boom', 'no', %s, %s, %s, %s)"
             ),
             [
                 new_id(),
@@ -192,7 +193,8 @@ async def _insert(connection: AsyncConnection, database: Database, run: StoredRu
                 run.workflow_type,
                 name,
                 status,
-                run.ordered_at,
+                *[run.ordered_at] * 2,
+                run.id,
                 run.ordered_at,
             ],
         )

@@ -193,6 +193,7 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("payload", "payload_treatment_check", {"treatment": "none"}),
     ("payload", "payload_kept_check", {"treatment": "digest"}),
     ("payload", "payload_kept_check", {"treatment": "too_large", "body": None, "data": b"x"}),
+    ("step_failure", "step_failure_run_check", {"run_id": ID}),
     ("payload", "payload_key_check", {"key_id": "k"}),
     ("payload", "payload_key_check", {"key_id": "k", "body": None}),
     ("outbox", "outbox_kind_check", {"kind": "query", "on_conflict": None}),

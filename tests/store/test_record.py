@@ -55,6 +55,7 @@ def test_any_order_duplication_and_split_gives_the_rows_of_the_fold(
         assert stored_labels(connection) == expected_labels(expected)
         failures = stored_failures(connection)
         assert expected_failures(expected).items() <= failures.items()
+        assert not misplaced_failures(connection)
     finally:
         connection.rollback()
 
@@ -98,6 +99,15 @@ def expected_refs(batch: Batch) -> set[tuple[UUID, Ref, datetime]]:
 def stored_failures(connection: psycopg.Connection[Row]) -> dict[UUID, str]:
     rows = connection.execute("SELECT step_id, status FROM flowtrail.step_failure")
     return {row["step_id"]: row["status"] for row in rows}
+
+
+def misplaced_failures(connection: psycopg.Connection[Row]) -> list[Row]:
+    """Failures that do not say of their run what its row says."""
+    return connection.execute(
+        "SELECT f.* FROM flowtrail.step_failure f JOIN flowtrail.run r USING (namespace, run_key)"
+        " WHERE (f.run_id, f.ordered_at, f.workflow_type)"
+        " IS DISTINCT FROM (r.id, r.ordered_at, r.workflow_type)"
+    ).fetchall()
 
 
 def expected_failures(batch: Batch) -> dict[UUID, str]:

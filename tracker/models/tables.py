@@ -423,6 +423,7 @@ class StepFailureRow(TrackerRow, table=True):
         check("step_failure_kind_check", one_of("kind", StepKind)),
         check("step_failure_status_check", one_of("status", StepStatus)),
         check("step_failure_seen_check", "seen_at >= first_at"),
+        check("step_failure_run_check", "(run_id IS NULL) = (ordered_at IS NULL)"),
         index("step_failure_seen_idx", "namespace, seen_at, step_id"),
         index("step_failure_status_idx", "namespace, status, seen_at, step_id"),
         index("step_failure_type_idx", "namespace, workflow_type, seen_at, step_id"),
@@ -430,6 +431,9 @@ class StepFailureRow(TrackerRow, table=True):
         index("step_failure_error_idx", "namespace, error_type, seen_at, step_id"),
         index("step_failure_fingerprint_idx", "namespace, fingerprint, seen_at, step_id"),
         index("step_failure_run_idx", "namespace, run_key"),
+        index("step_failure_name_run_idx", "namespace, name, status, ordered_at, run_id"),
+        index("step_failure_fingerprint_run_idx", "namespace, fingerprint, ordered_at, run_id"),
+        index("step_failure_unplaced_idx", "namespace, run_key", where="run_id IS NULL"),
         Index("step_failure_words_idx", "words", postgresql_using="gin"),
         {
             "comment": "Steps of which at least one attempt failed, as they stand now, with the "
@@ -454,3 +458,5 @@ class StepFailureRow(TrackerRow, table=True):
         sa_column=Column(Uuid, Computed(FINGERPRINT, persisted=True), nullable=False)
     )
     words: str = Field(sa_column=Column(TSVECTOR, Computed(WORDS, persisted=True), nullable=False))
+    run_id: UUID | None
+    ordered_at: OptionalMoment

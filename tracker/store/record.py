@@ -225,18 +225,26 @@ failed AS (
 ),
 failure_rows AS (
     INSERT INTO {{schema}}.step_failure AS kept (
-        step_id, namespace, run_key, workflow_type, kind, name, status, attempts, error_type,
-        error_message, build_id, first_at, seen_at)
-    SELECT f.id, f.namespace, f.run_key, coalesce(
-               (SELECT r.workflow_type FROM run_rows r
-                WHERE r.namespace = f.namespace AND r.run_key = f.run_key LIMIT 1),
-               (SELECT r.workflow_type FROM {{schema}}.run r
-                WHERE r.namespace = f.namespace AND r.run_key = f.run_key)),
+        step_id, namespace, run_key, workflow_type, run_id, ordered_at, kind, name, status,
+        attempts, error_type, error_message, build_id, first_at, seen_at)
+    SELECT f.id, f.namespace, f.run_key, r.workflow_type, r.id, r.ordered_at,
            f.kind, f.name, f.status, f.attempts, f.error_type, f.error_message, f.build_id,
            f.first_at, f.at
-    FROM failed f ORDER BY f.id
+    FROM failed f
+    -- Of this batch, or from before, which its statement does not see changed.
+    LEFT JOIN LATERAL (
+        SELECT * FROM (
+            SELECT id, workflow_type, ordered_at FROM run_rows n
+            WHERE n.namespace = f.namespace AND n.run_key = f.run_key
+            UNION ALL
+            SELECT id, workflow_type, ordered_at FROM {{schema}}.run k
+            WHERE k.namespace = f.namespace AND k.run_key = f.run_key) known
+        LIMIT 1) r ON true
+    ORDER BY f.id
     ON CONFLICT (step_id) DO UPDATE SET
         workflow_type = coalesce(kept.workflow_type, excluded.workflow_type),
+        run_id = coalesce(kept.run_id, excluded.run_id),
+        ordered_at = coalesce(kept.ordered_at, excluded.ordered_at),
         status = excluded.status, attempts = excluded.attempts,
         error_type = CASE WHEN excluded.seen_at >= kept.seen_at
             THEN excluded.error_type ELSE kept.error_type END,
@@ -249,11 +257,26 @@ failure_rows AS (
     RETURNING 1
 ),
 failure_states AS (
-    -- A step that goes on, or well, after it had failed.
-    UPDATE {{schema}}.step_failure t SET status = s.status, attempts = s.attempts
-    FROM step_rows s
-    WHERE t.step_id = s.id AND (t.status, t.attempts) IS DISTINCT FROM (s.status, s.attempts)
-      AND s.error_type IS NULL AND s.id NOT IN (SELECT id FROM failed)
+    -- Of steps that go on, or well, after they had failed; of runs that came after their failures.
+    UPDATE {{schema}}.step_failure t SET
+        status = CASE WHEN s.id IS NULL THEN t.status ELSE s.status END,
+        attempts = CASE WHEN s.id IS NULL THEN t.attempts ELSE s.attempts END,
+        run_id = coalesce(t.run_id, r.id), ordered_at = coalesce(t.ordered_at, r.ordered_at),
+        workflow_type = coalesce(t.workflow_type, r.workflow_type)
+    FROM (
+        SELECT id FROM step_rows WHERE error_type IS NULL
+        UNION
+        SELECT u.step_id FROM run_rows n
+        JOIN {{schema}}.step_failure u ON u.namespace = n.namespace AND u.run_key = n.run_key
+        WHERE u.run_id IS NULL
+    ) touched
+    LEFT JOIN step_rows s ON s.id = touched.id AND s.error_type IS NULL
+    JOIN {{schema}}.step_failure k ON k.step_id = touched.id
+    LEFT JOIN run_rows r
+        ON k.run_id IS NULL AND r.namespace = k.namespace AND r.run_key = k.run_key
+    WHERE t.step_id = touched.id AND touched.id NOT IN (SELECT id FROM failed)
+      AND (r.id IS NOT NULL OR (s.id IS NOT NULL
+           AND (t.status, t.attempts) IS DISTINCT FROM (s.status, s.attempts)))
     RETURNING 1
 ),
 label_gone AS (

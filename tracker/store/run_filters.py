@@ -211,31 +211,33 @@ class _Builder:
     def add_failures(self, filters: RunFilter) -> None:
         if filters.failure is not None:
             self.parameters["failure"] = filters.failure
-            self._add_failed("failure", "{0}.fingerprint = %(failure)s")
+            same = "{0}.fingerprint = %(failure)s"
+            driver = _on_failures("failure", same.format("d"))
+            self.conditions.append(Condition(_has_failure(same.format("o")), driver))
         if filters.failed_step is not None:
             self.parameters["failed_step"] = filters.failed_step
-            self._add_failed(
+            same = "{0}.name = %(failed_step)s"
+            driver = _on_failures(
                 "failed_step",
-                "{0}.name = %(failed_step)s AND {0}.status IN ('failed', 'timed_out')",
+                f"{same.format('d')} AND d.status = v.status",
+                "unnest(ARRAY['failed', 'timed_out']) AS v(status)",
             )
+            ended = f"{same.format('o')} AND o.status IN ('failed', 'timed_out')"
+            self.conditions.append(Condition(_has_failure(ended), driver))
         if filters.retrying:
-            # `r` is open as well: the steps of a run that was ended from outside stay as they were.
-            self._add_failed(
-                "retrying", "{0}.status IN ('scheduled', 'started')", "r.finished_at IS NULL"
-            )
+            self._add_retrying()
 
-    def _add_failed(self, name: str, condition: str, further: str = "true") -> None:
-        check = (
-            "EXISTS (SELECT FROM {schema}.step_failure o WHERE o.namespace = r.namespace"
-            f" AND o.run_key = r.run_key AND {condition.format('o')}) AND {further}"
-        )
+    def _add_retrying(self) -> None:
+        # `r` is open as well: the steps of a run that was ended from outside stay as they were.
+        condition, further = "{0}.status IN ('scheduled', 'started')", "r.finished_at IS NULL"
+        check = f"{_has_failure(condition.format('o'))} AND {further}"
         # OFFSET 0: the failures first, then their runs by key.
         apart = (
             "(SELECT f.run_key FROM {schema}.step_failure f"
             f" WHERE f.namespace = %(namespace)s AND {condition.format('f')} OFFSET 0) f"
             " JOIN {schema}.run r ON r.namespace = %(namespace)s AND r.run_key = f.run_key"
         )
-        driver = Driver(name, apart, "r.id", further, ordered=False, repeats=True)
+        driver = Driver("retrying", apart, "r.id", further, ordered=False, repeats=True)
         self.conditions.append(Condition(check, driver))
 
     def add_waiting(self, filters: RunFilter) -> None:
@@ -297,6 +299,18 @@ def _unordered(name: str, condition: str, order: str | None = None) -> Driver:
     here += f" ORDER BY {order}" if order else ""
     apart = f"(SELECT * FROM {{schema}}.run r WHERE {here} OFFSET 0) r"
     return Driver(name, apart, "r.id", "true", ordered=False)
+
+
+def _has_failure(condition: str) -> str:
+    return (
+        "EXISTS (SELECT FROM {schema}.step_failure o WHERE o.namespace = r.namespace"
+        f" AND o.run_key = r.run_key AND {condition})"
+    )
+
+
+def _on_failures(name: str, condition: str, values: str | None = None) -> Driver:
+    here = f"d.namespace = %(namespace)s AND {condition} AND d.ordered_at IS NOT NULL"
+    return Driver(name, "{schema}.step_failure d", "d.run_id", here, values, repeats=True)
 
 
 def _on_run(name: str, condition: str, values: str | None = None) -> Driver:
