@@ -296,7 +296,7 @@ WHERE c.relnamespace = 'flowtrail'::regnamespace AND c.relkind IN ('r', 'p', 'v'
 
 async def test_every_query_of_the_sql_page_finds_something(database: str) -> None:
     queries = md.blocks(SQL, "sql")
-    assert len(queries) >= 10
+    assert len(queries) == 20
     async with Database(DatabaseOptions(database)) as tracker:
         await write_sample(tracker)
         async with tracker.connection() as connection:

@@ -14,7 +14,7 @@ from tracker.core.status import AttemptOutcome, RunStatus, StepKind, StepStatus
 from tracker.store.database import Database
 from tracker.store.record import write_batch
 
-INPUT = store_json(b'[{"order_id":"o-123"}]', Handling(Treatment.FULL), "input")
+INPUT = store_json(b'[{"order_id":"o-123","amount":5}]', Handling(Treatment.FULL), "input")
 NO_FUNDS = Failure(type="CardDeclined", message="the bank declined the card", non_retryable=True)
 AWAY = Failure(type="ConnectionError", message="bank away", stack="charge.py, line 12")
 
@@ -37,12 +37,18 @@ SELECT id, 'start', 'default', id, '', 'reject', now() FROM waiting
 """
 
 
+RERUN = """
+UPDATE flowtrail.run SET rerun_of = (SELECT id FROM flowtrail.run WHERE status = 'failed' LIMIT 1)
+WHERE status = 'completed'
+"""
+
+
 async def write_sample(database: Database) -> None:
     """Fill a migrated, empty database."""
     events = [*_fulfilled("o-123"), *_failed("o-123"), *_failed("o-124"), *_open("o-125")]
     async with database.connection() as connection:
         await write_batch(connection, "flowtrail", fold(events), prepare=False)
-        for statement in (*SHOP.strip().split(";\n"), WAITING_START):
+        for statement in (*SHOP.strip().split(";\n"), WAITING_START, RERUN):
             await connection.execute(statement.encode())
 
 
@@ -54,7 +60,14 @@ def _started(run: ARun) -> list[TrackerEvent]:
     metadata = {"department": "retail", "vip": True}
     return [
         run.started(metadata=metadata, input=INPUT, worker_identity="1@host", build_id="b7"),
-        run.attempt_started(1, input=INPUT, worker_identity="1@host", build_id="b7"),
+        run.attempt_started(
+            1,
+            input=INPUT,
+            worker_identity="1@host",
+            build_id="b7",
+            task_queue="orders",
+            attempt_scheduled_at=run.started_at,
+        ),
     ]
 
 
