@@ -122,8 +122,10 @@ def test_what_the_containers_mount_and_run_is_there() -> None:
             source = mount.split(":")[0]
             assert source in COMPOSE["volumes"] or (CHECKOUT / source).is_dir()
         words = [*service.get("command", []), *service.get("healthcheck", {}).get("test", [])]
-        for script in (word for word in words if word.endswith((".sh", ".py"))):
-            path = script.replace("/deploy/", "deploy/temporal/")
+        scripts = (word.removeprefix("--file=") for word in words)
+        for script in (word for word in scripts if word.endswith((".sh", ".py", ".sql"))):
+            [mounted] = [m for m in service.get("volumes", []) if ":/deploy" in m] or ["./deploy:"]
+            path = script.replace("/deploy/", f"{mounted.split(':')[0]}/")
             assert (CHECKOUT / path).is_file(), script
 
 
