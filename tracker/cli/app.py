@@ -11,6 +11,7 @@ from tracker.cli import (
     backfill,
     beside,
     bulk,
+    doctor,
     keys,
     operations,
     outbox,
@@ -42,6 +43,7 @@ def build_app() -> typer.Typer:
     app.callback()(_global_options)
     beside.register(app)
     setup.register(app)
+    doctor.register(app)
     backfill.register(app)
     repair.register(app)
     retention.register(app)

@@ -42,8 +42,11 @@ class CliSettings(PayloadSettings):
     api_url: str = Field(default=DEFAULT_API_URL, description="Where the API listens.")
     api_key: SecretStr | None = Field(default=None, description="Key for the API.")
 
-    def database_options(self) -> DatabaseOptions:
+    def database_options(self, *, readable: bool = False) -> DatabaseOptions:
         """Where the tables are.
+
+        Args:
+            readable: Also decrypt values, which may import a policy's module.
 
         Raises:
             ConfigurationError: No database is set.
@@ -57,6 +60,7 @@ class CliSettings(PayloadSettings):
             self.database_url.get_secret_value(),
             schema=self.db_schema,
             direct_dsn=None if direct is None else direct.get_secret_value(),
+            opener=self.keyring() if readable else None,
         )
 
     def migration_dsn(self) -> str:
