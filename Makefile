@@ -57,7 +57,7 @@ distclean: clean ## Remove .venv too
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make requirements' $(ARGS)
-PROJECT := pyproject.toml --extra worker --extra server
+PROJECT := pyproject.toml --extra worker --extra server --extra tracing
 
 # The umask lets PostgreSQL's own user read its programs where root's umask would not. uv takes
 # seconds where pip takes a minute; pip is there for networks whose settings only pip knows.

@@ -39,6 +39,7 @@ from api.routes import (
 from api.settings import ApiSettings
 from api.upkeep import keep_partitions
 from tracker import __version__
+from tracker.cli.tracing import Tracing
 from tracker.outbox import Relay
 from tracker.store.accept import API_LEASE
 from tracker.store.database import Database
@@ -81,8 +82,11 @@ class Api(FastAPI):
         return document
 
 
-def create_app(settings: ApiSettings) -> FastAPI:
+def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI:
     """The ASGI app. `app.state.stopping` ends all waiting requests once it is set.
+
+    Args:
+        tracing: Where spans go; None: there are none.
 
     Raises:
         ConfigurationError: A setting is wrong that only its use can tell.
@@ -103,12 +107,15 @@ def create_app(settings: ApiSettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
+    app.state.tracing = tracing
     app.state.metrics = metrics
     app.state.stopping = asyncio.Event()
     errors.register(app)
     for module in ROUTES:
         app.include_router(module.router)
     _surround(app, settings, metrics)
+    if tracing is not None:
+        tracing.instrument(app)
     return app
 
 
@@ -130,7 +137,9 @@ def _surround(app: FastAPI, settings: ApiSettings, metrics: Metrics) -> None:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: ApiSettings = app.state.settings
     stopping: asyncio.Event = app.state.stopping
-    temporal = await connect(settings.data_converter)
+    tracing: Tracing | None = app.state.tracing
+    interceptors = [] if tracing is None else tracing.interceptors()
+    temporal = await connect(settings.data_converter, interceptors=interceptors)
     options = settings.database_options()
     async with Database(options, max_connections=settings.max_connections) as database:
         app.state.services = _services(app, database, temporal)

@@ -10,6 +10,7 @@ import uvicorn
 
 from api.main import create_app
 from api.settings import ApiSettings
+from tracker.cli.tracing import Tracing, tracing
 
 
 def serve(settings: ApiSettings) -> bool:
@@ -18,17 +19,18 @@ def serve(settings: ApiSettings) -> bool:
     Returns:
         Whether it ever served.
     """
-    server = Server(server_config(settings))
-    # uvicorn logs why it cannot listen and exits; the command has something to add.
-    with suppress(SystemExit):
-        server.run()
+    with tracing("flowtrail-api", enabled=settings.tracing) as spans:
+        server = Server(server_config(settings, spans))
+        # uvicorn logs why it cannot listen and exits; the command has something to add.
+        with suppress(SystemExit):
+            server.run()
     return server.started
 
 
-def server_config(settings: ApiSettings) -> uvicorn.Config:
+def server_config(settings: ApiSettings, spans: Tracing | None = None) -> uvicorn.Config:
     """uvicorn's settings from ours."""
     return uvicorn.Config(
-        create_app(settings),
+        create_app(settings, spans),
         host=settings.api_host,
         port=settings.api_port,
         log_config=None,

@@ -27,6 +27,7 @@ from tenacity import (
 from activities.bulk import BulkActivities
 from activities.email import EmailActivities, MailServer
 from examples.sample_shop import sample_order_activities
+from tracker.cli.tracing import Tracing, tracing
 from tracker.core.ref_rules import RefRule
 from tracker.outbox.relay import Relay
 from tracker.recorder.options import RecorderOptions, default_spill_dir
@@ -59,9 +60,13 @@ async def run(settings: WorkerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    client = await _connected(settings, stop)
-    if client is None:
-        return
+    with tracing("flowtrail-worker", enabled=settings.tracing) as spans:
+        client = await _connected(settings, stop, spans)
+        if client is not None:
+            await _work(settings, client, stop)
+
+
+async def _work(settings: WorkerSettings, client: Client, stop: asyncio.Event) -> None:
     with ThreadPoolExecutor(THREADS, thread_name_prefix="activity") as executor:
         async with (
             _reconciling(settings, client),
@@ -74,9 +79,11 @@ async def run(settings: WorkerSettings) -> None:
             logger.info("worker stops")
 
 
-async def _connected(settings: WorkerSettings, stop: asyncio.Event) -> Client | None:
+async def _connected(
+    settings: WorkerSettings, stop: asyncio.Event, spans: Tracing | None
+) -> Client | None:
     """A client, as soon as Temporal answers; None if the stop came first."""
-    connecting = asyncio.ensure_future(_connect(settings))
+    connecting = asyncio.ensure_future(_connect(settings, spans))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -86,7 +93,7 @@ async def _connected(settings: WorkerSettings, stop: asyncio.Event) -> Client | 
     return None
 
 
-async def _connect(settings: WorkerSettings) -> Client:
+async def _connect(settings: WorkerSettings, spans: Tracing | None) -> Client:
     plugin = TrackerPlugin(
         recorder=RecorderOptions(
             settings.database_options(),
@@ -102,7 +109,12 @@ async def _connect(settings: WorkerSettings) -> Client:
         before_sleep=before_sleep_log(logger, logging.WARNING),
     ):
         with attempt:
-            return await connect(settings.data_converter, plugins=[plugin], lazy=False)
+            return await connect(
+                settings.data_converter,
+                plugins=[plugin],
+                interceptors=[] if spans is None else spans.interceptors(),
+                lazy=False,
+            )
     raise AssertionError("unreachable: the retries have no limit")
 
 

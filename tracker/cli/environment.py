@@ -35,6 +35,7 @@ class ProgramSettings(PayloadSettings):
     db_schema: str = Field(
         default=DEFAULT_SCHEMA, alias="FLOWTRAIL_SCHEMA", description="Schema of the tables."
     )
+    tracing: bool = Field(default=False, description="Send OpenTelemetry spans by OTLP.")
     log_format: Literal["console", "json"] = Field(
         default="console", description="Logs for people or for machines."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from temporalio.client import Client, Plugin
+from temporalio.client import Client, Interceptor, Plugin
 from temporalio.converter import DataConverter
 from temporalio.envconfig import ClientConfig
 
@@ -15,7 +15,11 @@ DEFAULT_ADDRESS = "localhost:7233"
 
 
 async def connect(
-    data_converter: str | None = None, *, plugins: Sequence[Plugin] = (), lazy: bool = True
+    data_converter: str | None = None,
+    *,
+    plugins: Sequence[Plugin] = (),
+    interceptors: Sequence[Interceptor] = (),
+    lazy: bool = True,
 ) -> Client:
     """A client, as Temporal's settings say.
 
@@ -30,7 +34,9 @@ async def connect(
     converter = DataConverter.default if data_converter is None else load_converter(data_converter)
     config = ClientConfig.load_client_connect_config()
     config.setdefault("target_host", DEFAULT_ADDRESS)
-    return await Client.connect(**config, data_converter=converter, plugins=plugins, lazy=lazy)
+    return await Client.connect(
+        **config, data_converter=converter, plugins=plugins, interceptors=interceptors, lazy=lazy
+    )
 
 
 def load_converter(path: str) -> DataConverter:

@@ -30,6 +30,7 @@ from tracker.store.accept import AcceptedStart
 from tracker.store.accept_signal import AcceptedSignal, Addressee
 from tracker.temporal.payloads import stored_from_proto
 from tracker.temporal.signal_encoder import SignalDraft, converted
+from tracker.temporal.tracing import trace_header
 
 
 class StartEncoder:
@@ -268,6 +269,8 @@ class _Draft:
             workflow_execution_timeout=_duration(start.execution_timeout),
             workflow_run_timeout=_duration(start.run_timeout),
         )
+        for name, payload in trace_header().items():
+            request.header.fields[name].CopyFrom(payload)
         request.workflow_type.name = self.workflow_type
         request.task_queue.name = self.task_queue
         if start.priority is not None:
