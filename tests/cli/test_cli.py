@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -452,3 +456,27 @@ def test_failures_and_times(cli: CommandLine) -> None:
     assert "25.0%" in said.stdout
     assert "2.500 s" in said.stdout
     assert "latest 2000 runs" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["flowtrail", "ru"], ["runs"]),
+        (["flowtrail", "runs", "re"], ["rerun", "reset", "result", "retry-step"]),
+        (["flowtrail", "keys", "create", "--ra"], ["--rate"]),
+    ],
+)
+def test_bash_completes(typed: list[str], offered: list[str]) -> None:
+    program = Path(sys.executable).parent / "flowtrail"
+    script = subprocess.run(
+        [program, "--show-completion", "bash"],
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    words = " ".join(typed)
+    source = f"{script}\nCOMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}\n"
+    called = f"{source}_flowtrail_completion {program}; echo ${{COMPREPLY[@]}}"
+    told = subprocess.run(["bash", "-c", called], capture_output=True, text=True, check=True)
+    assert sorted(told.stdout.split()) == offered

@@ -36,7 +36,7 @@ def build_app() -> typer.Typer:
         help="Tracks Temporal workflows in your Postgres, by business reference.",
         epilog=EXIT_CODES_HELP,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
