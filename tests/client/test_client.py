@@ -156,6 +156,27 @@ async def test_bad_filters_are_refused_before_sending(
         await caller.call(Script(), "list_runs", **filters)
 
 
+OF_REF: dict[str, Any] = {"ref_type": "order", "ref_id": "o-1", "workflows": []}
+WORKFLOW = {
+    "workflow_type": "Order",
+    "created_at": "2026-01-31T00:00:00Z",
+    "runs_count": 1,
+    "latest_run_id": str(RUN),
+    "latest_status": "running",
+    "latest_ordered_at": "2026-01-31T00:00:00Z",
+}
+BULK = {
+    "bulk_id": str(RUN),
+    "action": "cancel",
+    "filter": {},
+    "actor": "me",
+    "status": "acting",
+    "rate": 20.0,
+    "created_at": "2026-01-31T00:00:00Z",
+    "updated_at": "2026-01-31T00:00:00Z",
+}
+
+
 async def test_iter_runs_asks_for_page_after_page(caller: Caller) -> None:
     script = Script(
         ok(runs=[RUN_BODY], next_cursor="abc"),
@@ -167,6 +188,29 @@ async def test_iter_runs_asks_for_page_after_page(caller: Caller) -> None:
     cursors = [request.url.params.get("cursor") for request in script.requests]
     assert cursors == [None, "abc", "def"]
     assert {request.url.params["status"] for request in script.requests} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "field", "entry", "around"),
+    [
+        ("iter_runs_by_ref", ("order/o-1",), "runs", RUN_BODY, OF_REF),
+        ("iter_workflows", (), "workflows", WORKFLOW, {}),
+        ("iter_bulks", (), "bulks", BULK, {}),
+    ],
+)
+async def test_iterators_ask_for_page_after_page(
+    caller: Caller,
+    method: str,
+    args: tuple[str, ...],
+    field: str,
+    entry: dict[str, Any],
+    around: dict[str, Any],
+) -> None:
+    pages = [{field: [entry, entry], "next_cursor": "abc"}, {field: [entry]}]
+    script = Script(*(ok(**(around | page)) for page in pages))
+    assert len(await caller.call(script, method, *args)) == 3
+    cursors = [request.url.params.get("cursor") for request in script.requests]
+    assert cursors == [None, "abc"]
 
 
 @pytest.mark.parametrize("ref_id", ["o-1", "a/b", "..", "100% ä?#&"])

@@ -24,6 +24,7 @@ from tracker.cli import (
     setup,
     stats,
     verify,
+    workflows,
 )
 from tracker.cli.exits import EXIT_CODES_HELP, ReportingGroup
 
@@ -50,6 +51,7 @@ def build_app() -> typer.Typer:
     stats.register(app)
     search.register(app)
     operations.register(app)
+    workflows.register(app)
     verify.register(app)
     app.add_typer(runs.commands, name="runs")
     app.add_typer(bulk.commands, name="bulk")

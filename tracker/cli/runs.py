@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import run_changes
+from tracker.cli import run_changes, run_details
 from tracker.cli.output import JsonFlag, write_json
 from tracker.cli.run_arguments import (
     ArgsOption,
@@ -197,7 +197,44 @@ def signal(
     write_control(answer, as_json=json)
 
 
+@commands.command()
+def query(
+    run_id: RunArgument,
+    name: Annotated[str, typer.Argument(help="Name of the query.")],
+    args: ArgsOption = None,
+) -> None:
+    """Ask a run's code a question and print the answer as JSON; needs a worker."""
+    with _client() as client:
+        write_json(client.query(run_id, name, *arguments(args or [])))
+
+
+@commands.command()
+def update(
+    run_id: RunArgument,
+    name: Annotated[str, typer.Argument(help="Name of the update.")],
+    args: ArgsOption = None,
+    update_id: Annotated[
+        str | None, typer.Option(help="The same id is the same update, however often.")
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, max=60, help="Seconds for its result.")] = 30,
+    reason: ReasonOption = None,
+) -> None:
+    """Send an update to a run and print what came of it as JSON."""
+    with _client() as client:
+        write_json(
+            client.update(
+                run_id,
+                name,
+                *arguments(args or []),
+                update_id=update_id,
+                wait=wait,
+                reason=reason,
+            )
+        )
+
+
 run_changes.register(commands)
+run_details.register(commands)
 
 
 def _client() -> TrackerClient:

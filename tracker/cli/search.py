@@ -119,7 +119,7 @@ def times(
     write_table(
         ("workflow type", "runs", "failed", "p50", "p95"),
         (
-            (t.workflow_type, t.runs, _share(t.failure_rate), *_both(t.duration))
+            (t.workflow_type, t.runs, _share(t.failure_rate), *both(t.duration))
             for t in stats.workflow_types
         ),
         "no run ended",
@@ -133,7 +133,7 @@ def times(
                     step.workflow_type,
                     step.name,
                     _share(step.failure_rate),
-                    *_both(step.duration),
+                    *both(step.duration),
                     *(_seconds(part.p95) for part in (step.queue, step.execution, step.backoff)),
                 )
                 for step in stats.steps
@@ -144,7 +144,8 @@ def times(
         typer.echo(f"of the latest {stats.sampled} runs, since {stats.since}", err=True)
 
 
-def _both(spread: Spread) -> tuple[str, str]:
+def both(spread: Spread) -> tuple[str, str]:
+    """The middle and the slow end of a spread, as they are shown."""
     return _seconds(spread.p50), _seconds(spread.p95)
 
 

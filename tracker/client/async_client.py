@@ -39,6 +39,7 @@ from tracker.models.wire import (
     StepDetail,
     Timeline,
     WorkflowPage,
+    WorkflowRead,
     WorkflowTypeRead,
 )
 
@@ -120,9 +121,31 @@ class AsyncTrackerClient(AsyncRunActions, AsyncSearch, AsyncOperations):
         """Everything of one business object: its workflows, and a page of its runs."""
         return await self._send(calls.runs_by_ref(ref, limit, cursor))
 
+    async def iter_runs_by_ref(
+        self, ref: RefLike, *, limit: int | None = None
+    ) -> AsyncIterator[RunRead]:
+        """All runs of one business object, page after page; `limit` is the size of a page."""
+        call = calls.runs_by_ref(ref, limit, None)
+        while call is not None:
+            page = await self._send(call)
+            for run in page.runs:
+                yield run
+            call = calls.next_page(call, page)
+
     async def list_workflows(self, **filters: Unpack[WorkflowFilters]) -> WorkflowPage:
         """One page of workflows (a type for one ref, over all its runs)."""
         return await self._send(calls.list_workflows(filters))
+
+    async def iter_workflows(
+        self, **filters: Unpack[WorkflowFilters]
+    ) -> AsyncIterator[WorkflowRead]:
+        """All workflows that match, page after page; `limit` is the size of a page."""
+        call = calls.list_workflows(filters)
+        while call is not None:
+            page = await self._send(call)
+            for workflow in page.workflows:
+                yield workflow
+            call = calls.next_page(call, page)
 
     async def workflow_types(self) -> list[WorkflowTypeRead]:
         """The workflow types that workers announced or that were seen in runs."""

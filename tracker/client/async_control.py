@@ -144,6 +144,15 @@ class AsyncRunActions(ABC):
         """One page of bulk actions, newest first."""
         return await self._send(calls.list_bulks(limit, cursor))
 
+    async def iter_bulks(self, *, limit: int | None = None) -> AsyncIterator[BulkRead]:
+        """All bulk actions, page after page; `limit` is the size of a page."""
+        call = calls.list_bulks(limit, None)
+        while call is not None:
+            page = await self._send(call)
+            for bulk in page.bulks:
+                yield bulk
+            call = next_page(call, page)
+
     async def bulk_items(
         self,
         bulk_id: RunId,

@@ -37,6 +37,7 @@ from tracker.models.wire import (
     StepDetail,
     Timeline,
     WorkflowPage,
+    WorkflowRead,
     WorkflowTypeRead,
 )
 
@@ -137,9 +138,25 @@ class TrackerClient(RunActions, Search, Operations):
         """Everything of one business object: its workflows, and a page of its runs."""
         return self._send(calls.runs_by_ref(ref, limit, cursor))
 
+    def iter_runs_by_ref(self, ref: RefLike, *, limit: int | None = None) -> Iterator[RunRead]:
+        """All runs of one business object, page after page; `limit` is the size of a page."""
+        call = calls.runs_by_ref(ref, limit, None)
+        while call is not None:
+            page = self._send(call)
+            yield from page.runs
+            call = calls.next_page(call, page)
+
     def list_workflows(self, **filters: Unpack[WorkflowFilters]) -> WorkflowPage:
         """One page of workflows (a type for one ref, over all its runs)."""
         return self._send(calls.list_workflows(filters))
+
+    def iter_workflows(self, **filters: Unpack[WorkflowFilters]) -> Iterator[WorkflowRead]:
+        """All workflows that match, page after page; `limit` is the size of a page."""
+        call = calls.list_workflows(filters)
+        while call is not None:
+            page = self._send(call)
+            yield from page.workflows
+            call = calls.next_page(call, page)
 
     def workflow_types(self) -> list[WorkflowTypeRead]:
         """The workflow types that workers announced or that were seen in runs."""

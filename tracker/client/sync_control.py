@@ -144,6 +144,14 @@ class RunActions(ABC):
         """One page of bulk actions, newest first."""
         return self._send(calls.list_bulks(limit, cursor))
 
+    def iter_bulks(self, *, limit: int | None = None) -> Iterator[BulkRead]:
+        """All bulk actions, page after page; `limit` is the size of a page."""
+        call = calls.list_bulks(limit, None)
+        while call is not None:
+            page = self._send(call)
+            yield from page.bulks
+            call = next_page(call, page)
+
     def bulk_items(
         self,
         bulk_id: RunId,
