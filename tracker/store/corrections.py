@@ -39,6 +39,9 @@ async def correct(database: Database, history: Batch, differences: Iterable[Diff
             payloads.add(found.key)
         elif found.column != "*":
             columns[found.table, found.key].add(found.column)
+            if found.column in ("input_id", "output_id") and found.stored is not None:
+                # Nobody points to that value any more: no purge and no erasure would find it.
+                payloads.add(found.stored)
     rows = {"run": history.runs, "step": history.steps, "attempt": history.attempts}
 
     async def work(connection: AsyncConnection) -> None:

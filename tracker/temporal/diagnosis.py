@@ -60,4 +60,4 @@ async def _namespace(client: Client) -> Finding:
             f"{name} keeps histories for {kept} only",
             "raise its retention to three days: what is gone cannot be confirmed",
         )
-    return ok("namespace", f"{name}, histories are kept for {kept.days} days")
+    return ok("namespace", f"{name}, histories are kept for {kept.days * 24} hours")

@@ -13,6 +13,8 @@ from tests.temporal.tracking.harness import Handle, Tracked, run_id_of
 from tests.temporal.tracking.random_workflows import Interpreter, act
 from tests.waiting import eventually
 from tracker.core.ids import Ref
+from tracker.core.payloads import PayloadPolicy
+from tracker.encryption import new_keyring
 from tracker.store.database import Database, DatabaseOptions
 from tracker.store.recorded_runs import RunChoice
 from tracker.temporal.projector import Projector
@@ -195,3 +197,28 @@ async def without_histories(tracked: Tracked, store: Database) -> str:
             parameters = {"own": tracked.namespace, "other": namespace}
             await connection.execute(store.sql(sql), parameters)
     return namespace
+
+
+async def test_values_of_another_policy_are_replaced_and_none_is_left_behind(
+    tracked: Tracked, store: Database
+) -> None:
+    await a_run(tracked, store)
+    policy = PayloadPolicy(sealer=new_keyring("k1"))
+    report = await verified(tracked, store, policy=policy)
+    assert "run.input_id" in fields(report)
+    await verified(tracked, store, policy=policy, repair=True)
+    assert fields(await verified(tracked, store, policy=policy)) == set()
+    left = {row["id"]: row["key_id"] for row in await tracked.payloads()}
+    inputs = {row["input_id"] for row in await tracked.rows("run")}
+    assert {left[key] for key in inputs} == {"k1"}
+    assert before_of(report).isdisjoint(left)
+
+
+def before_of(report: VerifyReport) -> set[Any]:
+    """Ids of values that the tables had."""
+    return {
+        difference.stored
+        for run in report.found
+        for difference in run.differences
+        if difference.column in ("input_id", "output_id") and difference.stored is not None
+    }
