@@ -97,11 +97,8 @@ class Keyring:
         entries = [(key_id, self.keys[key_id]) for key_id in ids] + [(DIGEST, self.digest_key)]
         return ",".join(f"{key_id}:{b64encode(key).decode()}" for key_id, key in entries)
 
-    def with_key(self, key_id: str, *, current: bool) -> Keyring:
-        """The ring and a new random key.
-
-        Args:
-            current: Whether it is the one that seals.
+    def with_key(self, key_id: str) -> Keyring:
+        """The ring and a new random key, which does not seal yet (`using`).
 
         Raises:
             ConfigurationError: The ring has a key of that id, or it is none.
@@ -109,7 +106,7 @@ class Keyring:
         if key_id in self.keys or key_id == DIGEST:
             raise ConfigurationError(f"the ring has a key {key_id!r}; choose another id")
         keys = {**self.keys, key_id: os.urandom(KEY_BYTES)}
-        return Keyring(keys, key_id if current else self.current, self.digest_key)
+        return Keyring(keys, self.current, self.digest_key)
 
     def using(self, key_id: str) -> Keyring:
         """The ring with another current key."""

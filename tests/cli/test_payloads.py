@@ -32,7 +32,7 @@ def test_the_first_key_and_the_next(cli: CommandLine) -> None:
 
 def test_a_rotation_is_reported_and_in_the_audit(cli: CommandLine, database: str) -> None:
     put(database, [sealed(b"1", RING), sealed(b"2", None)])
-    rotated = RING.with_key("second", current=True)
+    rotated = RING.with_key("second").using("second")
     cli.set(database_url=database, encryption_keys=rotated.text())
     told = cli.json("payloads", "rotate")
     assert (told["key_id"], told["resealed"], told["clear"]) == ("second", 1, 1)

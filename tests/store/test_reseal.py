@@ -28,7 +28,7 @@ from tracker.store.payloads import get_payloads
 from tracker.store.reseal import reseal
 
 RING = new_keyring("old")
-ROTATED = RING.with_key("new", current=True)
+ROTATED = RING.with_key("new").using("new")
 
 
 def sealed(text: bytes, ring: Keyring | None = RING) -> StoredPayload:

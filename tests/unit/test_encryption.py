@@ -99,14 +99,14 @@ def test_what_is_no_ring(text: str, says: str) -> None:
 
 def test_a_new_key_is_known_before_it_is_used() -> None:
     ring = new_keyring("one")
-    known = ring.with_key("two", current=False)
+    known = ring.with_key("two")
     assert (known.current, list(known.keys)) == ("one", ["one", "two"])
     used = known.using("two")
     assert known.open(used.seal(b"x", b""), b"") == b"x"
     assert used.digest(b"x") == ring.digest(b"x")
     for taken in ("one", "digest"):
         with pytest.raises(ConfigurationError, match="choose another id"):
-            known.with_key(taken, current=True)
+            known.with_key(taken).using(taken)
 
 
 # Stored values

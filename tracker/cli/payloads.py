@@ -35,7 +35,7 @@ def new_key(
     if ring is None:
         steps = [new_keyring(name)]
     else:
-        known = ring.with_key(name, current=False)
+        known = ring.with_key(name)
         steps = [known, known.using(name)]
     if json:
         write_json({"key_id": name, "steps": [step.text() for step in steps]})
