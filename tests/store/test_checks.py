@@ -37,6 +37,17 @@ FINE: dict[str, dict[str, Any]] = {
         "ref_id": "o/1",
         "ordered_at": NOW,
     },
+    "change_pending": {"namespace": "ns", "kind": "run", "status": "running", "data": Jsonb({})},
+    "change": {
+        "seq": 1,
+        "pending_id": 1,
+        "namespace": "ns",
+        "kind": "run",
+        "status": "running",
+        "at": NOW,
+        "data": Jsonb({}),
+    },
+    "feed": {"id": 1, "last_seq": 1, "kept_after": 0},
     "step": {
         "id": ID,
         "namespace": "ns",
@@ -201,6 +212,12 @@ VIOLATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("outbox", "outbox_start_check", {"kind": "signal"}),
     ("outbox", "outbox_dead_check", {"dead_at": NOW}),
     ("outbox", "outbox_on_conflict_check", {"on_conflict": "replace"}),
+    ("change_pending", "change_pending_kind_check", {"kind": "attempt"}),
+    ("change", "change_kind_check", {"kind": "attempt"}),
+    ("change", "change_ref_check", {"ref_type": "order"}),
+    ("feed", "feed_one_check", {"id": 2}),
+    ("feed", "feed_kept_check", {"kept_after": 2}),
+    ("feed", "feed_kept_check", {"kept_after": -1}),
     ("api_key", "api_key_scopes_check", {"scopes": []}),
     ("api_key", "api_key_scopes_check", {"scopes": ["read", "root"]}),
     ("api_key", "api_key_ref_types_check", {"ref_types": []}),
@@ -222,6 +239,7 @@ def connection(
     try:
         with psycopg.connect(postgres_server.dsn(name), autocommit=True) as connection:
             connection.execute("SET search_path TO flowtrail")
+            connection.execute("DELETE FROM feed")
             yield connection
     finally:
         postgres_server.drop_database(name)

@@ -93,7 +93,13 @@ async def _backfill(
     policy = settings.policy()
     async with (
         Database(settings.database_options(), max_connections=2) as database,
-        Projector(client, database, policy=policy, ref_rules=history_rules(rules)) as projector,
+        Projector(
+            client,
+            database,
+            policy=policy,
+            ref_rules=history_rules(rules),
+            announce=False,
+        ) as projector,
     ):
         with progress("Reading histories") as advance:
             backfill = Backfill(

@@ -71,6 +71,8 @@ class StepKind(StrEnum):
     TIMER = "timer"
     SIGNAL = "signal"
     NEXUS_OPERATION = "nexus_operation"
+    EXTERNAL = "external"
+    """Of an externally driven run, as its owner reports it."""
 
 
 class AttemptOutcome(StrEnum):
@@ -91,6 +93,14 @@ class Engine(StrEnum):
     TEMPORAL = "temporal"
     EXTERNAL = "external"
     PATHWAY = "pathway"
+
+
+class ChangeKind(StrEnum):
+    """What a change of the live feed is of."""
+
+    RUN = "run"
+    STEP = "step"
+    """Attempts included: each start and end of one changes its step."""
 
 
 class BulkAction(StrEnum):

@@ -25,6 +25,7 @@ WRITER = {
         "step_failure",
         "workflow_type",
     ),
+    "INSERT": ("change_pending",),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
 }
 API = {
@@ -32,18 +33,25 @@ API = {
         *VIEWS,
         "alembic_version",
         "api_key",
-        "attempt",
         "compatibility",
         "payload_horizon",
         "recorder",
         "reconcile_cursor",
-        "step",
-        "step_failure",
     ),
     # Never UPDATE or DELETE: nobody but the owner rewrites what was done and by whom.
     "SELECT, INSERT": ("audit", "idempotency", "payload", "run_ref", "workflow"),
-    "SELECT, INSERT, UPDATE": ("bulk", "bulk_item", "run", "workflow_type"),
-    "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
+    "SELECT, INSERT, UPDATE": (
+        "attempt",
+        "bulk",
+        "bulk_item",
+        "run",
+        "step",
+        "step_failure",
+        "workflow_type",
+    ),
+    "SELECT, UPDATE": ("feed",),
+    "SELECT, INSERT, DELETE": ("change", "ticket"),
+    "SELECT, INSERT, UPDATE, DELETE": ("change_pending", "outbox", "run_label"),
 }
 # Not for readers: api_key and idempotency are secrets of callers, outbox has inputs in clear
 # whatever the payload policy says.
@@ -55,7 +63,9 @@ READER = {
         "audit",
         "bulk",
         "bulk_item",
+        "change",
         "compatibility",
+        "feed",
         "legal_hold",
         "payload",
         "payload_horizon",

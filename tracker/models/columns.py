@@ -38,6 +38,10 @@ Moment = Annotated[datetime, Field(sa_type=TIMESTAMPTZ)]
 MomentOfInsert = Annotated[
     datetime, Field(sa_type=TIMESTAMPTZ, sa_column_kwargs={"server_default": text("now()")})
 ]
+MomentOfChange = Annotated[
+    datetime,
+    Field(sa_type=TIMESTAMPTZ, sa_column_kwargs={"server_default": text("clock_timestamp()")}),
+]
 OptionalMoment = Annotated[datetime | None, Field(sa_type=TIMESTAMPTZ)]
 Json = Annotated[Any, Field(sa_type=JSONB, nullable=False)]
 OptionalJson = Annotated[Any | None, Field(sa_type=JSONB, nullable=True)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, text
+from sqlalchemy import BigInteger, Column, Identity, Integer, LargeBinary, Text, text
 from sqlmodel import Field
 
 from tracker.core.status import (
@@ -14,6 +14,7 @@ from tracker.core.status import (
     BulkAction,
     BulkItemStatus,
     BulkStatus,
+    ChangeKind,
 )
 from tracker.models.columns import (
     TEXT_ARRAY,
@@ -23,6 +24,7 @@ from tracker.models.columns import (
     Json,
     KeyStr,
     Moment,
+    MomentOfChange,
     MomentOfInsert,
     OptionalBigInt,
     OptionalBytes,
@@ -190,6 +192,84 @@ class BulkRow(TrackerRow, table=True):
     created_at: MomentOfInsert
     updated_at: MomentOfInsert
     finished_at: OptionalMoment
+
+
+class ChangePendingRow(TrackerRow, table=True):
+    """A change as its writer announced it, without a place in the order."""
+
+    __table_args__ = (check("change_pending_kind_check", one_of("kind", ChangeKind)),)
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    namespace: Str
+    kind: Str
+    run_id: UUID | None
+    run_key: UUID | None
+    status: Str
+    at: MomentOfChange
+    data: Json
+    report: OptionalStr
+
+
+class ChangeRow(TrackerRow, table=True):
+    """An entry of the live feed."""
+
+    __table_args__ = (
+        check("change_kind_check", one_of("kind", ChangeKind)),
+        check("change_ref_check", "(ref_type IS NULL) = (ref_id IS NULL)"),
+        index("change_run_idx", "run_id, seq"),
+        {
+            "comment": "What changed, in the one order that all readers share. Kept for a while "
+            "only."
+        },
+    )
+
+    seq: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    pending_id: BigInt
+    namespace: Str
+    kind: Str
+    run_id: UUID | None
+    run_key: UUID | None
+    workflow_type: OptionalStr
+    ref_type: OptionalStr
+    ref_id: OptionalStr
+    refs: OptionalJson
+    status: Str
+    at: Moment
+    sequenced_at: MomentOfChange
+    data: Json
+    report: str | None = Field(
+        sa_type=Text,
+        sa_column_kwargs={
+            "comment": "The report of an externally driven run that made the change, as it came."
+        },
+    )
+
+
+class FeedRow(TrackerRow, table=True):
+    """How far the live feed has come, in its one row."""
+
+    __table_args__ = (
+        check("feed_one_check", "id = 1"),
+        check("feed_kept_check", "kept_after >= 0 AND kept_after <= last_seq"),
+    )
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    last_seq: BigInt
+    kept_after: int = Field(
+        sa_type=BigInteger, sa_column_kwargs={"comment": "Changes up to this one are gone."}
+    )
+
+
+class TicketRow(TrackerRow, table=True):
+    """A ticket for one live connection."""
+
+    __table_args__ = (
+        {"comment": "Lets a browser open one live connection, which sends no headers."},
+    )
+
+    secret_hash: bytes = Field(sa_type=LargeBinary, primary_key=True)
+    caller: Json
+    expires_at: Moment
 
 
 class BulkItemRow(TrackerRow, table=True):

@@ -190,8 +190,8 @@ class PayloadRead(Answer):
     key_id: str | None = Field(default=None, description="Key with which it is encrypted.")
 
 
-class StepRead(Answer):
-    """One unit of work in a run, with its attempts."""
+class StepState(Answer):
+    """One unit of work in a run, as it stands."""
 
     step_id: UUID
     run_id: UUID | None = None
@@ -211,6 +211,11 @@ class StepRead(Answer):
     progress_at: datetime | None = None
     detail: dict[str, Any] | None = None
     from_history: bool = False
+
+
+class StepRead(StepState):
+    """One unit of work in a run, with its attempts."""
+
     attempts: list[AttemptRead] = Field(
         default_factory=list[AttemptRead], description="The latest ones, oldest first."
     )

@@ -35,14 +35,17 @@ class BatchRefused(Exception):
     """Something in the batch can never be written."""
 
 
-def encode_events(events: Sequence[TrackerEvent]) -> bytes:
+def encode_events(events: Sequence[TrackerEvent], *, announce: bool = True) -> bytes:
     """Events as `Writer.write` and the spill file take them.
+
+    Args:
+        announce: Whether what changes by them is told to the live feed.
 
     Raises:
         BatchRefused: If one of them cannot be folded or expressed.
     """
     try:
-        return record.encode(fold(events))
+        return record.encode(fold(events), announce=announce)
     except Exception as error:  # Whatever a hostile value does must stay that event's trouble.
         raise BatchRefused(f"{type(error).__name__}: {error}") from error
 
@@ -150,11 +153,12 @@ def _reason(error: Exception) -> TrackerError:
     return translate(error)
 
 
-def _single_rows(batch: dict[str, list[Any]]) -> Iterator[dict[str, list[Any]]]:
+def _single_rows(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Each row of a batch as a batch of its own; refs keep their run, which they are joined to."""
+    announce = {"announce": batch.pop("announce", True)}
     runs = {row["id"]: row for row in batch["run"]}
-    empty: dict[str, list[Any]] = {table: [] for table in batch}
+    empty: dict[str, Any] = {table: [] for table in batch}
     for table, rows in batch.items():
         for row in rows:
             beside = {"run": [runs[row["run_id"]]]} if table == "ref" else {}
-            yield empty | beside | {table: [row]}
+            yield announce | empty | beside | {table: [row]}

@@ -78,6 +78,16 @@ def _check(runs: list[dict[str, Any]]) -> None:
             )
 
 
+_ERASING = (
+    "erase_pending_changes",
+    "erase_changes",
+    "erase_run",
+    "erase_steps",
+    "erase_attempts",
+    "erase_step_failures",
+)
+
+
 async def _erase_run(
     connection: AsyncConnection, database: Database, namespace: str, run: dict[str, Any]
 ) -> int:
@@ -91,7 +101,7 @@ async def _erase_run(
     }
     await _rows(connection, database, "lock_runs", given)
     found = await _rows(connection, database, "values_of", given)
-    for name in ("erase_run", "erase_steps", "erase_attempts", "erase_step_failures"):
+    for name in _ERASING:
         await connection.execute(database.sql(_SQL[name]), given)
     values = {"values": [row["id"] for row in found]}
     [gone] = await _rows(connection, database, "delete_values", values)

@@ -21,13 +21,19 @@ from tracker.core.fold import Batch
 from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Column, Row, Rule, Table
 from tracker.core.payloads import StoredPayload
+from tracker.store.announcing import recorded
 
 LABEL_MAX = 256
 """Characters of a metadata key or value up to which `run_label` carries it."""
 
 
 async def write_batch(
-    connection: psycopg.AsyncConnection[Any], schema: str, batch: Batch, *, prepare: bool = True
+    connection: psycopg.AsyncConnection[Any],
+    schema: str,
+    batch: Batch,
+    *,
+    prepare: bool = True,
+    announce: bool = True,
 ) -> None:
     """Merge a batch into the tables, atomically.
 
@@ -36,11 +42,13 @@ async def write_batch(
         schema: The tracker's schema, a checked identifier.
         batch: From `core.fold.fold`.
         prepare: Whether the statement may be prepared; not through a transaction-mode pooler.
+        announce: Whether what changes by it is told to the live feed.
 
     Raises:
         psycopg.Error: As the driver raises it; the recorder decides by its class.
     """
-    await execute(connection, schema, encode(batch), prepare=prepare)
+    encoded = encode(batch, announce=announce)
+    await execute(connection, schema, encoded, prepare=prepare)
 
 
 async def execute(
@@ -53,10 +61,11 @@ async def execute(
     await cursor.execute(statement(schema), [encoded.decode()], prepare=prepare)
 
 
-def encode(batch: Batch) -> bytes:
+def encode(batch: Batch, *, announce: bool = True) -> bytes:
     """The batch as one JSON document, rows sorted by key so that locks are taken in one order."""
     return orjson.dumps(
         {
+            "announce": announce,
             "run": _sorted(batch.runs),
             "step": _sorted(batch.steps),
             "attempt": _sorted(batch.attempts),
@@ -324,6 +333,10 @@ type_rows AS (
     WHERE excluded.registered_at IS NOT NULL
     RETURNING 1
 ),
+announced AS (
+    {recorded()}
+    RETURNING 1
+),
 confirmed AS (
     -- A worker runs it: the start has arrived, whatever the caller of Temporal saw. A row whose
     -- run is to be canceled stays for the relay.
@@ -336,4 +349,5 @@ SELECT (SELECT count(*) FROM run_rows), (SELECT count(*) FROM step_rows),
        (SELECT count(*) FROM failure_rows), (SELECT count(*) FROM failure_states),
        (SELECT count(*) FROM label_rows), (SELECT count(*) FROM label_gone),
        (SELECT count(*) FROM ref_rows), (SELECT count(*) FROM workflow_rows),
-       (SELECT count(*) FROM type_rows), (SELECT count(*) FROM confirmed)"""
+       (SELECT count(*) FROM type_rows), (SELECT count(*) FROM announced),
+       (SELECT count(*) FROM confirmed)"""

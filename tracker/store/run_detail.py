@@ -105,7 +105,7 @@ async def run_detail(database: Database, namespace: str, run_id: UUID) -> RunDet
         payloads = await get_payloads(connection, database, [run["input_id"], run["output_id"]])
         refs = await _fetch(connection, database, "get_refs", run_id=run["id"], limit=REFS_MAX)
         entries = await dead_entries.entries_of_run(connection, database, run["id"], OUTBOX_MAX)
-        steps = await _steps(connection, database, run)
+        steps = await steps_of(connection, database, run)
         tries = await _tries(connection, database, steps[:STEPS_MAX], ATTEMPTS_PER_STEP)
     shown = [
         step_read(step, run["id"], tries.get(step["id"], NO_TRIES)) for step in steps[:STEPS_MAX]
@@ -206,7 +206,8 @@ def _no_run(namespace: str, run_id: UUID) -> NotFound:
     return NotFound(f"there is no run {run_id} in namespace {namespace!r}", run_id=str(run_id))
 
 
-async def _steps(connection: AsyncConnection, database: Database, run: Row) -> list[Row]:
+async def steps_of(connection: AsyncConnection, database: Database, run: Row) -> list[Row]:
+    """Rows of a run's steps, one more than `STEPS_MAX` at most."""
     if run["run_key"] is None:
         return []
     return await _fetch(

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from tracker.models.filters import RunFilter
-from tracker.models.wire import RunPage
+from tracker.models.wire import RunPage, RunRead
 from tracker.store.cursors import Position, decode_cursor, encode_cursor, list_digest
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.run_filters import (
@@ -50,6 +50,16 @@ async def list_runs(database: Database, namespace: str, filters: RunFilter) -> R
         runs=[run_read(row) for row in page],
         next_cursor=encode_cursor(page[-1], digest) if more else None,
     )
+
+
+async def runs_on(
+    connection: AsyncConnection, database: Database, namespace: str, filters: RunFilter
+) -> list[RunRead]:
+    """The first page of `list_runs`, as a connection's transaction sees it."""
+    newest = filters.order == "newest"
+    query = _Query(selection(filters, namespace), newest, filters.limit, None)
+    rows = await _page(connection, database, query)
+    return [run_read(row) for row in rows[: filters.limit]]
 
 
 async def _page(

@@ -60,15 +60,22 @@ def step_read(row: Row, run_id: UUID, tries: Tries) -> StepRead:
 
 def step_fields(row: Row, run_id: UUID, tries: Tries) -> dict[str, Any]:
     """Fields of `StepRead` from a row of `step`."""
+    return step_state(row, run_id) | {
+        "attempts_count": max(row["attempts"] or 0, len(tries.attempts)),
+        "attempts": tries.attempts,
+        "attempts_truncated": tries.truncated,
+    }
+
+
+def step_state(row: Row, run_id: UUID | None) -> dict[str, Any]:
+    """Fields of `StepState` from a row of `step`."""
     return {
         **{name: row[name] for name in _STEP_FIELDS},
         "step_id": row["id"],
         "run_id": run_id,
-        "attempts_count": max(row["attempts"] or 0, len(tries.attempts)),
+        "attempts_count": row["attempts"] or 0,
         "error": error_info(row),
         "from_history": row["status_version"] >= HISTORY_AUTHORITY,
-        "attempts": tries.attempts,
-        "attempts_truncated": tries.truncated,
     }
 
 

@@ -51,6 +51,7 @@ class Projector:
         policy: What is kept of inputs and outputs; as the namespace's workers have it.
         ref_rules: Derives refs of runs whose memo has none.
         seconds: What fetching one page of a history may take.
+        announce: Whether what changes by it is told to the live feed.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Projector:
         policy: PayloadPolicy | None = None,
         ref_rules: RefRules | None = None,
         seconds: float = 10.0,
+        announce: bool = True,
     ) -> None:
         self.reader = HistoryReader(client, policy=policy, ref_rules=ref_rules, seconds=seconds)
         self._client = client
         self._database = database
         self._writer = Writer(database.options)
+        self._announce = announce
         self._writing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -141,9 +144,9 @@ class Projector:
             TransientError: The database is away.
         """
         if len(events) < LARGE:
-            encoded = encode_events(events)
+            encoded = encode_events(events, announce=self._announce)
         else:
-            encoded = await asyncio.to_thread(encode_events, events)
+            encoded = await asyncio.to_thread(encode_events, events, announce=self._announce)
         try:
             async with self._writing:
                 refused = await self._writer.write_row_by_row_if_refused(encoded)

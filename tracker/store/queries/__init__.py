@@ -1,7 +1,8 @@
 """Named SQL: each `*.sql` file beside this one holds statements under `-- name: get_run` lines.
 
 A statement is called like the method that runs it. `{schema}` in it is filled in by
-`Database.sql`; everything else that varies is a parameter.
+`Database.sql`, `{announce rows}` here, by `store.announcing`; everything else that varies is a
+parameter.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 from functools import cache
 from importlib.resources import files
 from typing import LiteralString, cast
+
+from tracker.store.announcing import with_announcements
 
 _NAME = re.compile(r"^-- name: (\w+)[ \t]*\n", re.MULTILINE)
 
@@ -30,7 +33,7 @@ def load(file: str) -> dict[str, LiteralString]:
         raise ValueError(f"{file}.sql: SQL before the first '-- name:' line")
     named = list(zip(parts[::2], parts[1::2], strict=True))
     statements: dict[str, LiteralString] = {
-        name: cast("LiteralString", sql.strip()) for name, sql in named
+        name: cast("LiteralString", with_announcements(sql.strip())) for name, sql in named
     }
     if len(statements) != len(named):
         raise ValueError(f"{file}.sql: a name stands twice")

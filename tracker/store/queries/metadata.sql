@@ -2,6 +2,7 @@
 
 -- name: patch_metadata
 -- An erased run is returned as it is.
+WITH patched AS (
 UPDATE {schema}.run r SET
     metadata_patch = CASE WHEN r.erased_at IS NULL
         THEN coalesce(r.metadata_patch, '{}') || CAST(%(patch)s AS jsonb) END,
@@ -10,6 +11,11 @@ UPDATE {schema}.run r SET
             SELECT key FROM jsonb_each(CAST(%(patch)s AS jsonb)) WHERE value = 'null') END
 WHERE r.id = %(run_id)s
 RETURNING r.*
+),
+announced AS (
+    {announce patched}
+)
+SELECT * FROM patched
 
 -- name: drop_labels
 DELETE FROM {schema}.run_label WHERE run_id = %(run_id)s

@@ -61,7 +61,11 @@ WITH bound AS (
     WHERE r.id = %(id)s AND (r.run_key IS NULL OR r.run_key = %(run_key)s)
       AND NOT EXISTS (SELECT FROM {schema}.run o WHERE o.namespace = r.namespace
                       AND o.run_key = %(run_key)s AND o.id <> r.id)
-    RETURNING {run_columns}
+    RETURNING r.*
+),
+announced AS (
+    -- Not where a worker was first: its own report was announced.
+    {announce bound} WHERE n.status_version = %(version)s
 ),
 entry AS (
     -- Locking reads the row as it is now, not as of this statement's start.
@@ -86,9 +90,9 @@ workflow_row AS (
     SELECT namespace, workflow_type, ref_type, ref_id, metadata, ordered_at FROM bound
     ON CONFLICT ON CONSTRAINT workflow_identity_key DO NOTHING
 )
-SELECT b.*,
+SELECT {run_columns},
        EXISTS (SELECT FROM entry WHERE cancel_requested_at IS NOT NULL) AS cancel_requested
-FROM bound b
+FROM bound r
 
 -- name: run_of_key
 SELECT id FROM {schema}.run WHERE namespace = %(namespace)s AND run_key = %(run_key)s
@@ -101,6 +105,9 @@ WITH refused AS (
         duplicate_of = %(duplicate_of)s
     WHERE r.id = %(id)s AND r.status_version < %(version)s
     RETURNING r.*
+),
+announced AS (
+    {announce refused}
 ),
 gone AS (
     DELETE FROM {schema}.outbox o
@@ -125,6 +132,9 @@ WITH adopted AS (
         %(version)s, %(started_at)s, %(started_at)s)
     ON CONFLICT DO NOTHING
     RETURNING *
+),
+announced AS (
+    {announce adopted}
 ),
 ref_row AS (
     INSERT INTO {schema}.run_ref (run_id, namespace, ref_type, ref_id, ordered_at)
@@ -166,6 +176,9 @@ WITH canceled AS (
         status = 'canceled', status_version = %(version)s, finished_at = clock_timestamp()
     WHERE r.id = %(id)s AND r.status_version < %(version)s
     RETURNING r.*
+),
+announced AS (
+    {announce canceled}
 ),
 gone AS (
     DELETE FROM {schema}.outbox o

@@ -61,18 +61,26 @@ WITH told AS (
     WHERE r.finished_at IS NULL
       AND (r.waiting_on IS DISTINCT FROM t.waiting_on OR r.paused_at IS DISTINCT FROM t.paused_at)
     ORDER BY r.id FOR UPDATE OF r
+), noted AS (
+    UPDATE {schema}.run r SET waiting_on = l.waiting_on, paused_at = l.paused_at,
+        waiting_on_at = clock_timestamp()
+    FROM locked l WHERE r.id = l.id
+    RETURNING r.*
 )
-UPDATE {schema}.run r SET waiting_on = l.waiting_on, paused_at = l.paused_at,
-    waiting_on_at = clock_timestamp()
-FROM locked l WHERE r.id = l.id
+{announce noted}
 
 -- name: mark_lost
 -- At the history length that the row has, so that any later word of the run reopens it.
-UPDATE {schema}.run SET
-    status = 'lost', status_version = (status_version >> 4 << 4) | %(rank)s,
-    finished_at = clock_timestamp()
-WHERE id = %(id)s AND status = 'running'
-RETURNING id
+WITH marked AS (
+    UPDATE {schema}.run SET
+        status = 'lost', status_version = (status_version >> 4 << 4) | %(rank)s,
+        finished_at = clock_timestamp()
+    WHERE id = %(id)s AND status = 'running'
+    RETURNING *
+), announced AS (
+    {announce marked}
+)
+SELECT id FROM marked
 
 -- name: unverified_runs
 -- By run_unverified_idx: closed by the word of a worker alone, oldest close first.

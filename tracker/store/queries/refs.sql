@@ -32,8 +32,10 @@ changed AS (
     SET ref_version = %(rule)s, ref_type = l.ref_type, ref_id = l.ref_id
     FROM locked l
     WHERE r.id = l.id
-    RETURNING r.id, r.namespace, r.workflow_type, r.ref_type, r.ref_id, r.ordered_at, r.metadata,
-              l.old_version, l.old_type, l.old_id
+    RETURNING r.*, l.old_version, l.old_type, l.old_id
+),
+announced AS (
+    {announce changed}
 ),
 unlinked AS (
     DELETE FROM {schema}.run_ref o USING changed c

@@ -11,6 +11,9 @@ WITH made AS (
     ON CONFLICT DO NOTHING
     RETURNING *
 ),
+announced AS (
+    {announce made}
+),
 refs AS (
     INSERT INTO {schema}.run_ref (run_id, namespace, ref_type, ref_id, ordered_at)
     SELECT id, namespace, ref_type, ref_id, ordered_at FROM made WHERE ref_type IS NOT NULL

@@ -200,15 +200,28 @@ WHERE x.namespace = %(namespace)s AND x.ref_type = %(ref_type)s AND x.ref_id = %
 ORDER BY r.id
 
 -- name: erase_run
+WITH erased AS (
 UPDATE {schema}.run SET
     erased_at = clock_timestamp(), input_id = NULL, output_id = NULL, metadata = NULL,
-    metadata_patch = NULL,    error_type = NULL, error_message = NULL, error_stack = NULL, task_failure_message = NULL,
+    metadata_patch = NULL, error_type = NULL, error_message = NULL, error_stack = NULL,
+    task_failure_message = NULL,
     waiting_on = NULL, waiting_on_at = NULL,
     -- Nothing is written to an erased run any more, not even history's verdict.
     unverifiable_at = CASE WHEN run_key IS NOT NULL AND status_version < %(authority)s
                            THEN coalesce(unverifiable_at, clock_timestamp())
                            ELSE unverifiable_at END
 WHERE id = %(id)s AND erased_at IS NULL
+RETURNING *
+)
+{announce erased}
+
+-- name: erase_pending_changes
+-- What was announced of it and its steps; that it was erased is announced after that. First here:
+-- what the sequencer moves on meanwhile, the next statement sees.
+DELETE FROM {schema}.change_pending WHERE run_key = %(run_key)s OR run_id = %(id)s
+
+-- name: erase_changes
+DELETE FROM {schema}.change WHERE run_id = %(id)s
 
 -- name: erase_steps
 UPDATE {schema}.step SET input_id = NULL, output_id = NULL, error_type = NULL,

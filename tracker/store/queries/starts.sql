@@ -32,7 +32,10 @@ run_row AS (
            ref_version, input_id, input_version, metadata, metadata_version, status,
            status_version, at, at, rerun_of
     FROM accepted
-    RETURNING {run_columns}
+    RETURNING *
+),
+announced AS (
+    {announce run_row}
 ),
 payload_row AS (
     INSERT INTO {schema}.payload (id, treatment, encoding, size, digest, body, data, key_id)
@@ -70,7 +73,7 @@ workflow_row AS (
     FROM accepted WHERE NOT in_transaction
     ON CONFLICT ON CONSTRAINT workflow_identity_key DO NOTHING
 )
-SELECT * FROM run_row
+SELECT {run_columns} FROM run_row
 
 -- name: known_key
 SELECT digest, run_id FROM {schema}.idempotency

@@ -1,0 +1,91 @@
+-- The live feed: giving announced changes their place in the order, and reading them.
+
+-- name: sequence
+-- Only the session that holds the sequencer's lock runs this, so one round commits before the next
+-- begins, and whoever reads up to a seq has read everything before it. Nothing is looked at by
+-- transaction id: an open transaction anywhere holds nothing up, and what it announced gets its
+-- place once it commits. A step whose run is not on record yet is left for some seconds.
+WITH taken AS (
+    DELETE FROM {schema}.change_pending WHERE id IN (
+        SELECT p.id FROM {schema}.change_pending p
+        WHERE p.id > %(above)s
+          AND (p.kind = 'run' OR p.at < clock_timestamp() - make_interval(secs => %(patience)s)
+               OR EXISTS (SELECT FROM {schema}.run r
+                          WHERE r.namespace = p.namespace AND r.run_key = p.run_key))
+        ORDER BY p.id LIMIT %(limit)s)
+    RETURNING *
+),
+moved AS (
+    INSERT INTO {schema}.change (
+        seq, pending_id, namespace, kind, run_id, run_key, workflow_type, ref_type, ref_id,
+        refs, status, at, data, report)
+    SELECT f.last_seq + row_number() OVER (ORDER BY t.id), t.id, t.namespace, t.kind,
+           coalesce(t.run_id, r.id), coalesce(t.run_key, r.run_key),
+           coalesce(t.data->>'workflow_type', r.workflow_type),
+           CASE WHEN t.kind = 'run' THEN t.data->>'ref_type' ELSE r.ref_type END,
+           CASE WHEN t.kind = 'run' THEN t.data->>'ref_id' ELSE r.ref_id END,
+           o.refs, t.status, t.at, t.data, t.report
+    FROM taken t
+    CROSS JOIN {schema}.feed f
+    LEFT JOIN {schema}.run r
+        ON t.kind = 'step' AND r.namespace = t.namespace AND r.run_key = t.run_key
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array(x.ref_type, x.ref_id)) AS refs
+        FROM (SELECT ref_type, ref_id FROM {schema}.run_ref
+              WHERE run_id = coalesce(t.run_id, r.id) LIMIT 100) x) o ON true
+    RETURNING seq, pending_id
+),
+counted AS (
+    UPDATE {schema}.feed SET last_seq = last_seq + (SELECT count(*) FROM moved)
+    WHERE EXISTS (SELECT FROM moved)
+    RETURNING last_seq
+)
+SELECT count(*) AS moved, max(pending_id) AS highest,
+       (SELECT pg_notify(%(channel)s, '') FROM counted) IS NULL AS quiet
+FROM moved
+
+-- name: forget
+-- Oldest first, a slice at a time; what is kept lies behind one seq.
+WITH old AS (
+    SELECT c.seq FROM {schema}.change c, {schema}.feed f
+    WHERE c.seq > f.kept_after AND c.seq <= f.kept_after + %(limit)s
+      AND c.sequenced_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+),
+gone AS (DELETE FROM {schema}.change c USING old WHERE c.seq = old.seq),
+noted AS (
+    UPDATE {schema}.feed SET kept_after = (SELECT max(seq) FROM old)
+    WHERE EXISTS (SELECT FROM old)
+)
+SELECT count(*) AS forgotten FROM old
+
+-- name: forget_tickets
+DELETE FROM {schema}.ticket WHERE expires_at < now()
+
+-- name: position
+SELECT last_seq, kept_after FROM {schema}.feed
+
+-- name: pending
+-- What a snapshot already shows, though it gets its place in the order only later.
+SELECT id FROM {schema}.change_pending WHERE namespace = %(namespace)s
+
+-- name: changes_after
+SELECT {columns} FROM {schema}.change c
+WHERE c.seq > %(after)s ORDER BY c.seq LIMIT %(limit)s
+
+-- name: window
+-- The changes of a slice of the order that may pass a filter.
+SELECT {columns} FROM {schema}.change c
+WHERE c.seq > %(after)s AND c.seq <= %(through)s AND c.namespace = %(namespace)s
+  AND (%(run_id)s::uuid IS NULL OR c.run_id = %(run_id)s)
+  -- Finds more than is asked for (an array contains another in whatever order): read on.
+  AND (%(ref)s::jsonb IS NULL OR c.refs @> %(ref)s::jsonb)
+  AND (%(types)s::text[] IS NULL OR c.workflow_type = ANY(%(types)s))
+  AND (%(statuses)s::text[] IS NULL OR c.status = ANY(%(statuses)s))
+  AND (%(kinds)s::text[] IS NULL OR c.kind = ANY(%(kinds)s))
+ORDER BY c.seq LIMIT %(limit)s
+
+-- name: run_window
+-- As `window` of one run, by its index, over all that is kept.
+SELECT {columns} FROM {schema}.change c
+WHERE c.run_id = %(run_id)s AND c.seq > %(after)s AND c.seq <= %(through)s
+ORDER BY c.seq LIMIT %(limit)s
