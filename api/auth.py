@@ -16,14 +16,16 @@ from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
 from fastapi import Depends, Request
+from pydantic import TypeAdapter
 from starlette.datastructures import Headers
 
 from api.rates import RateLimiter
 from api.restriction import NONE, Restriction, run_of
 from api.tokens import TokenVerifier
 from tracker.errors import NotAllowed, NotAuthenticated
+from tracker.store import tickets
 from tracker.store.database import Database
-from tracker.store.keys import PREFIX, SCOPES, ApiKey, Scope, find_by_secret
+from tracker.store.keys import PREFIX, SCOPES, ApiKey, Scope, find_by_secret, is_valid
 from tracker.store.run_detail import check_run_within
 
 CACHE_SECONDS = 5.0
@@ -42,18 +44,23 @@ class Caller:
         scopes: What it may do.
         restriction: With which runs.
         rate: How many times a second; None: any.
+        until: When its credential expires; None: never.
+        by_key: Whether that is an API key, which may be revoked.
     """
 
     name: str
     scopes: frozenset[Scope]
     restriction: Restriction = NONE
     rate: float | None = None
+    until: datetime | None = None
+    by_key: bool = False
 
     def may(self, scope: Scope) -> bool:
         """Whether the scope, or `admin`, is among its scopes."""
         return scope in self.scopes or "admin" in self.scopes
 
 
+_CALLER = TypeAdapter(Caller)
 ANYBODY = Caller("local", frozenset(SCOPES))
 """Whoever calls an API whose auth is off, which is possible on loopback only."""
 
@@ -107,6 +114,41 @@ class Authenticator:
         self._limiter.take(caller.name, caller.rate)
         return caller
 
+    async def by_ticket(self, ticket: str) -> Caller:
+        """Whom a ticket was issued to; it is used up.
+
+        Raises:
+            NotAuthenticated: It is none, was used, or has expired.
+            DatabaseUnavailable: That cannot be told now.
+        """
+        if not self._enabled:
+            return ANYBODY
+        facts = await tickets.redeem(self._database, ticket)
+        if facts is None:
+            raise NotAuthenticated(
+                "this ticket is unknown, used or expired: each opens one connection, within "
+                f"{tickets.VALID_SECONDS} seconds"
+            )
+        return _CALLER.validate_python(facts)
+
+    async def ticket_for(self, caller: Caller) -> tuple[str, datetime]:
+        """A ticket, and when it expires.
+
+        Raises:
+            DatabaseUnavailable: None can be issued now.
+        """
+        return await tickets.issue(self._database, _CALLER.dump_python(caller, mode="json"))
+
+    async def still_valid(self, caller: Caller) -> bool:
+        """Whether a caller who has stayed connected may go on.
+
+        Raises:
+            DatabaseUnavailable: That cannot be told now.
+        """
+        if caller.until is not None and caller.until <= datetime.now(UTC):
+            return False
+        return not caller.by_key or await is_valid(self._database, caller.name)
+
     @property
     def remembered(self) -> int:
         """Secrets in the cache."""
@@ -115,14 +157,17 @@ class Authenticator:
     async def _by_token(self, tokens: TokenVerifier, token: str) -> Caller:
         facts = await tokens.verify(token)
         name = f"jwt:{facts.subject}"
-        return Caller(name, facts.scopes, facts.restriction, self._token_rate)
+        return Caller(
+            name, facts.scopes, facts.restriction, self._token_rate, until=facts.expires_at
+        )
 
     async def _by_key(self, secret: str) -> Caller:
         key = await self._known(secret)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
             raise NotAuthenticated("this API key is unknown, expired or revoked")
+        restriction = Restriction(key.ref_types, key.workflow_types)
         return Caller(
-            key.name, key.scopes, Restriction(key.ref_types, key.workflow_types), key.rate
+            key.name, key.scopes, restriction, key.rate, until=key.expires_at, by_key=True
         )
 
     async def _known(self, secret: str) -> ApiKey | None:
@@ -157,10 +202,11 @@ class Access(Generic[S]):
 _SCOPES: dict[Callable[..., Any], Scope] = {}
 
 
-def requires(scope: Scope, *, narrows: bool = False) -> Any:
+def requires(scope: Scope, *, narrows: bool = False, tickets: bool = False) -> Any:
     """`Depends` on what lets only callers with this scope through.
 
     Args:
+        tickets: Whether a ticket, as query parameter, stands in for a credential.
         narrows: The route keeps itself to the runs of `caller.restriction`. Without it a restricted
             caller gets through only where the path names one of its runs.
     """
@@ -168,19 +214,43 @@ def requires(scope: Scope, *, narrows: bool = False) -> Any:
     async def authorized(request: Request) -> Access[Any]:
         services = request.app.state.services
         authenticator: Authenticator = services.authenticator
-        caller = await authenticator.caller(_credential(request.headers))
-        if not caller.may(scope):
-            raise NotAllowed(
-                f"{caller.name!r} lacks the scope {scope!r}",
-                needed=scope,
-                scopes=sorted(caller.scopes),
-            )
+        ticket = request.query_params.get("ticket") if tickets else None
+        caller = await identify(authenticator, request.headers, ticket)
+        check_scope(caller, scope)
         if caller.restriction and not narrows:
             await _check_reached(request, caller, services.database, services.namespace)
         return Access(services, caller)
 
     _SCOPES[authorized] = scope
     return Depends(authorized)
+
+
+async def identify(
+    authenticator: Authenticator, headers: Headers, ticket: str | None = None
+) -> Caller:
+    """Whoever sends these headers, or has this ticket.
+
+    Raises:
+        TrackerError: As `Authenticator.caller` and `by_ticket`.
+    """
+    credential = _credential(headers)
+    if ticket is not None and credential is None:
+        return await authenticator.by_ticket(ticket)
+    return await authenticator.caller(credential)
+
+
+def check_scope(caller: Caller, scope: Scope) -> None:
+    """Look whether a caller has a scope.
+
+    Raises:
+        NotAllowed: It has not.
+    """
+    if not caller.may(scope):
+        raise NotAllowed(
+            f"{caller.name!r} lacks the scope {scope!r}",
+            needed=scope,
+            scopes=sorted(caller.scopes),
+        )
 
 
 async def _check_reached(

@@ -10,8 +10,10 @@ from fastapi import Depends, Request
 from temporalio.client import Client
 
 from api.auth import Access, Authenticator, requires
+from api.live.connections import LiveConnections
 from api.metrics import Metrics
 from api.settings import ApiSettings
+from tracker.feed.feed import Feed
 from tracker.store.database import Database
 from tracker.temporal.bulk.service import BulkService
 from tracker.temporal.control import RunControl
@@ -43,6 +45,8 @@ class Services:
     bulks: BulkService
     task_queues: TaskQueues
     authenticator: Authenticator
+    feed: Feed
+    live_connections: LiveConnections
     metrics: Metrics
     stopping: asyncio.Event
 
@@ -56,6 +60,8 @@ PublicServices = Annotated[Services, Depends(_services)]
 Reading = Annotated[Access[Services], requires("read")]
 ReadingSome = Annotated[Access[Services], requires("read", narrows=True)]
 """For routes that keep a restricted caller to its runs themselves."""
+Streaming = Annotated[Access[Services], requires("read", narrows=True, tickets=True)]
+"""For a live connection, to which a ticket may stand in for a key."""
 Starting = Annotated[Access[Services], requires("start", narrows=True)]
 Controlling = Annotated[Access[Services], requires("control")]
 Administering = Annotated[Access[Services], requires("admin")]

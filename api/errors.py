@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tracker.errors import (
+    ChangesGone,
     Conflict,
     DatabaseUnavailable,
     ErrorClass,
@@ -41,6 +42,7 @@ STATUSES: tuple[tuple[type[TrackerError], HTTPStatus], ...] = (
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
     (PayloadTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (ChangesGone, HTTPStatus.GONE),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
     (RateLimited, HTTPStatus.TOO_MANY_REQUESTS),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),

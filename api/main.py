@@ -18,6 +18,7 @@ from temporalio.client import Client
 from api import errors
 from api.auth import SECURITY_SCHEMES, Authenticator
 from api.deps import Services
+from api.live.connections import LiveConnections
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
@@ -27,6 +28,7 @@ from api.routes import (
     changes,
     control,
     health,
+    live,
     pausing,
     queues,
     refs,
@@ -40,9 +42,11 @@ from api.settings import ApiSettings
 from api.upkeep import keep_partitions
 from tracker import __version__
 from tracker.cli.tracing import Tracing
+from tracker.feed.feed import Feed
+from tracker.feed.sequencer import Sequencer
 from tracker.outbox import Relay
 from tracker.store.accept import API_LEASE
-from tracker.store.database import Database
+from tracker.store.database import Database, DatabaseOptions
 from tracker.temporal.bulk.service import BulkService
 from tracker.temporal.connection import connect, load_converter
 from tracker.temporal.control import RunControl
@@ -68,6 +72,7 @@ ROUTES = (
     workflow_types,
     stats,
     audit,
+    live,
     health,
 )
 
@@ -147,11 +152,26 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with Relay(database, temporal.namespace, relaying) as relay:
             _show(app.state.metrics, database, relay)
             upkeep = asyncio.create_task(keep_partitions(options, stopping))
-            try:
-                yield
-            finally:
-                stopping.set()
-                await upkeep
+            async with _feeding(app, app.state.services.feed, options):
+                try:
+                    yield
+                finally:
+                    stopping.set()
+                    await upkeep
+
+
+@asynccontextmanager
+async def _feeding(app: FastAPI, feed: Feed, options: DatabaseOptions) -> AsyncGenerator[None]:
+    """Follow the live feed, and order it unless another process does."""
+    sequencer = Sequencer(options, keep_seconds=app.state.settings.changes_kept)
+    _show_feed(app.state.metrics, app.state.services, sequencer)
+    tasks = [asyncio.create_task(feed.run()), asyncio.create_task(sequencer.run())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
@@ -185,6 +205,8 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
             tokens=settings.token_verifier(),
             token_rate=settings.jwt_rate,
         ),
+        feed=Feed(database, temporal.namespace),
+        live_connections=LiveConnections(settings.live_connections),
         metrics=app.state.metrics,
         stopping=app.state.stopping,
     )
@@ -199,4 +221,30 @@ def _show(metrics: Metrics, database: Database, relay: Relay) -> None:
     )
     metrics.add(
         "flowtrail_pool", "The pool of database connections.", database.numbers, monotonic=False
+    )
+
+
+def _show_feed(metrics: Metrics, services: Services, sequencer: Sequencer) -> None:
+    feed = services.feed
+    metrics.add(
+        "flowtrail_sequencer",
+        "What this process did as the live feed's sequencer, and whether it is that now.",
+        lambda: {"changes": sequencer.counters.changes, "rounds": sequencer.counters.rounds},
+        monotonic=True,
+    )
+    metrics.add(
+        "flowtrail_feed",
+        "Changes of the live feed that this process read and handed on.",
+        lambda: asdict(feed.counters),
+        monotonic=True,
+    )
+    metrics.add(
+        "flowtrail_live",
+        "Live connections and subscriptions of this process, and whether it orders the feed.",
+        lambda: {
+            "connections": services.live_connections.open,
+            "subscriptions": feed.subscriptions,
+            "leading": sequencer.counters.leading,
+        },
+        monotonic=False,
     )

@@ -19,6 +19,7 @@ TAGS = [
     {"name": "control", "description": "Acting on a run; who and why is kept in the audit."},
     {"name": "bulk", "description": "One action on every run of a filter."},
     {"name": "search", "description": "Across runs: what fails, of what, how long things take."},
+    {"name": "live", "description": "What changes, as it does."},
     {"name": "audit", "description": "What was done by whom."},
     {"name": "refs", "description": "Everything of one business object."},
     {"name": "workflows", "description": "Workflow types, and workflows: one type for one ref."},

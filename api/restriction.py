@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from tracker.errors import NotAllowed
+from tracker.models.feed import ChangeFilter
 from tracker.models.filters import RunFilter, WorkflowFilter
 from tracker.models.wire import StartRun
 
@@ -36,6 +37,19 @@ class Restriction:
 
         Raises:
             NotAllowed: It asks for others, or must name one of several ref types.
+        """
+        return filters.model_copy(
+            update={
+                "workflow_type": self.types(filters.workflow_type),
+                "ref_type": self._ref_type(filters.ref_type),
+            }
+        )
+
+    def changes(self, filters: ChangeFilter) -> ChangeFilter:
+        """The filter, kept to changes of these runs; not of one that names its run.
+
+        Raises:
+            NotAllowed: As `runs`.
         """
         return filters.model_copy(
             update={

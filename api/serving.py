@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -42,10 +42,10 @@ def server_config(settings: ApiSettings, spans: Tracing | None = None) -> uvicor
 
 class Server(uvicorn.Server):
     """Tells the app that it is to stop when uvicorn begins to wait for open requests, not when it
-    has waited: long polls would use up the whole grace otherwise."""
+    has waited: long polls and live connections would use up the whole grace otherwise."""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn; runs as a signal handler."""
-        super().handle_exit(sig, frame)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
         app: Any = self.config.app
         app.state.stopping.set()
+        await super().shutdown(sockets)

@@ -41,6 +41,15 @@ class ApiSettings(ProgramSettings):
     start_within: float = Field(
         default=2.0, gt=0, description="Seconds for Temporal to take a start before it is queued."
     )
+    changes_kept: float = Field(
+        default=86_400,
+        ge=60,
+        le=31_536_000,
+        description="Seconds for which changes of the live feed are kept.",
+    )
+    live_connections: int = Field(
+        default=2000, ge=1, description="Live connections of one process at most."
+    )
     shutdown_grace: int = Field(
         default=10, ge=0, description="Seconds that open requests get to finish at a stop."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 import jwt
@@ -53,9 +54,11 @@ class TokenFacts:
 
     Attributes:
         subject: Its `sub`.
+        expires_at: Its `exp`.
     """
 
     subject: str
+    expires_at: datetime
     scopes: frozenset[Scope]
     restriction: Restriction
 
@@ -144,6 +147,7 @@ class TokenVerifier:
         named = {entry.removeprefix(PREFIX) for entry in _ours(self._entries(claims))}
         return TokenFacts(
             subject=subject,
+            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
             scopes=frozenset(scope for scope in SCOPES if scope in named),
             restriction=Restriction(
                 ref_types=_types(claims, "flowtrail_ref_types"),

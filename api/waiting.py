@@ -1,15 +1,20 @@
-"""Waiting for the end of a run without holding a database connection meanwhile."""
+"""Waiting, for the end of a run or whatever else, without holding a database connection meanwhile
+and without holding up a process that is to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 from uuid import UUID
 
 from tracker.models.wire import RunResult
 from tracker.store.database import Database
 from tracker.store.run_detail import get_result
+
+T = TypeVar("T")
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -42,3 +47,17 @@ async def wait_for_result(
 async def _pause(seconds: float, stopping: asyncio.Event) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def unless(stopping: asyncio.Event, awaited: Coroutine[Any, Any, T]) -> T | None:
+    """What something comes to, or None as soon as the process is to stop; it is canceled then."""
+    task = asyncio.ensure_future(awaited)
+    stop = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

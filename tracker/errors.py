@@ -9,7 +9,8 @@
     │   │   └── StartRejected
     │   ├── NotAuthenticated
     │   ├── NotAllowed
-    │   └── PayloadTooLarge
+    │   ├── PayloadTooLarge
+    │   └── ChangesGone
     ├── TransientError            try again later, nothing is wrong with the request
     │   ├── DatabaseUnavailable
     │   ├── TemporalUnavailable
@@ -125,6 +126,13 @@ class PayloadTooLarge(InvalidRequest):
     """The body or a value in it is larger than the limit."""
 
     code = "payload_too_large"
+
+
+class ChangesGone(InvalidRequest):
+    """The changes after this place are no longer kept, or the place is none of this feed's; read
+    the state anew and go on from there. `details` has `kept_after` and `last_seq`."""
+
+    code = "changes_gone"
 
 
 class TransientError(TrackerError):

@@ -62,6 +62,9 @@ RULES: dict[str, str | None] = {
     "get_bulk": "read",
     "list_bulks": "read",
     "bulk_items": "read",
+    "changes": "read",
+    "stream": "read",
+    "ticket": "read",
     "health": None,
     "ready": None,
 }
@@ -87,8 +90,10 @@ class Operation:
         ids = {name: new_id() for name in ("run_id", "step_id", "bulk_id")}
         places = {**ids, "workflow_type": "Order", "ref_type": "order", "ref_id": "o-1"}
         body = BODIES.get(self.name)
+        # A stream that begins has no end.
+        query = {"after": "refused"} if self.name == "stream" else None
         return await api.request(
-            self.method, self.path.format(**places), headers=headers, json=body
+            self.method, self.path.format(**places), headers=headers, json=body, params=query
         )
 
 

@@ -154,10 +154,14 @@ class Feed:
         through = entries[-1].seq if full else self.head
         return Slice(entries, through, not full)
 
-    async def follow(self) -> None:
-        """Make sure that the feed is being followed; returns once it is."""
+    def wake(self) -> None:
+        """Begin to follow, so that changes get their place quickly from now on."""
         self._unwanted_at = self._clock()
         self._wanted.set()
+
+    async def follow(self) -> None:
+        """Make sure that the feed is being followed; returns once it is."""
+        self.wake()
         await self._following.wait()
 
     def join(self, subscription: Subscription) -> bool:

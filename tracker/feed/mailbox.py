@@ -111,14 +111,20 @@ class Mailbox:
                 return await self._next()
         return None
 
+    def ready(self) -> Delivery | None:
+        """The next change, if it is here already."""
+        if self._resyncs or not self._waiting:
+            return None
+        delivery = self._waiting.popleft()
+        subscription = delivery.subscription
+        subscription.cursor = max(subscription.cursor, delivery.entry.seq)
+        return delivery
+
     async def _next(self) -> Delivery | Resync:
         while True:
             if self._resyncs:
                 return self._resyncs.popleft()
-            if self._waiting:
-                delivery = self._waiting.popleft()
-                subscription = delivery.subscription
-                subscription.cursor = max(subscription.cursor, delivery.entry.seq)
+            if (delivery := self.ready()) is not None:
                 return delivery
             if self._behind:
                 await self._catch_up(self._behind[0])

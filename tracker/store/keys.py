@@ -129,6 +129,13 @@ async def find_by_secret(database: Database, secret: str) -> ApiKey | None:
     return None if row is None else ApiKey.model_validate(row)
 
 
+async def is_valid(database: Database, name: str) -> bool:
+    """Whether the key of this name still opens anything."""
+    async with database.connection() as connection:
+        row = await _one(connection, database, "find_valid_by_name", {"name": name})
+    return row is not None
+
+
 async def list_keys(database: Database) -> list[ApiKey]:
     """All keys ever made, oldest first."""
     async with database.connection() as connection:

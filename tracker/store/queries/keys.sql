@@ -19,6 +19,10 @@ SELECT id, name, scopes, created_at, expires_at, revoked_at,
 FROM {schema}.api_key
 WHERE name = %(name)s
 
+-- name: find_valid_by_name
+SELECT id FROM {schema}.api_key
+WHERE name = %(name)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+
 -- name: list_keys
 SELECT id, name, scopes, created_at, expires_at, revoked_at,
        ref_types, workflow_types, rate, previous_until

@@ -1,0 +1,1 @@
+"""Live connections: the feed over server-sent events and WebSocket."""
