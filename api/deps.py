@@ -12,6 +12,7 @@ from temporalio.client import Client
 from api.auth import Access, Authenticator, requires
 from api.live.connections import LiveConnections
 from api.metrics import Metrics
+from api.reporting import Reporting
 from api.settings import ApiSettings
 from tracker.feed.feed import Feed
 from tracker.store.database import Database
@@ -45,6 +46,7 @@ class Services:
     bulks: BulkService
     task_queues: TaskQueues
     authenticator: Authenticator
+    reporting: Reporting
     feed: Feed
     live_connections: LiveConnections
     metrics: Metrics
@@ -63,5 +65,7 @@ ReadingSome = Annotated[Access[Services], requires("read", narrows=True)]
 Streaming = Annotated[Access[Services], requires("read", narrows=True, tickets=True)]
 """For a live connection, to which a ticket may stand in for a key."""
 Starting = Annotated[Access[Services], requires("start", narrows=True)]
+StartingIn = Annotated[Access[Services], requires("start")]
+"""For what adds to one run."""
 Controlling = Annotated[Access[Services], requires("control")]
 Administering = Annotated[Access[Services], requires("admin")]

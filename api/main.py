@@ -22,11 +22,13 @@ from api.live.connections import LiveConnections
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.openapi import DESCRIPTION, TAGS
+from api.reporting import Reporting
 from api.routes import (
     audit,
     bulk,
     changes,
     control,
+    external,
     health,
     live,
     pausing,
@@ -65,6 +67,7 @@ ROUTES = (
     changes,
     pausing,
     bulk,
+    external,
     search,
     queues,
     refs,
@@ -205,6 +208,7 @@ def _services(app: FastAPI, database: Database, temporal: Client) -> Services:
             tokens=settings.token_verifier(),
             token_rate=settings.jwt_rate,
         ),
+        reporting=Reporting(database, temporal.namespace, settings.policy()),
         feed=Feed(database, temporal.namespace),
         live_connections=LiveConnections(settings.live_connections),
         metrics=app.state.metrics,

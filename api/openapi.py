@@ -19,6 +19,7 @@ TAGS = [
     {"name": "control", "description": "Acting on a run; who and why is kept in the audit."},
     {"name": "bulk", "description": "One action on every run of a filter."},
     {"name": "search", "description": "Across runs: what fails, of what, how long things take."},
+    {"name": "external", "description": "Runs that something else drives, as it reports them."},
     {"name": "live", "description": "What changes, as it does."},
     {"name": "audit", "description": "What was done by whom."},
     {"name": "refs", "description": "Everything of one business object."},

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from tracker.errors import NotAllowed
+from tracker.models.external import ReportRun
 from tracker.models.feed import ChangeFilter
 from tracker.models.filters import RunFilter, WorkflowFilter
 from tracker.models.wire import StartRun
@@ -110,6 +111,19 @@ class Restriction:
                 "that workflow id may be another's",
                 field="id_conflict_policy",
             )
+
+    def report(self, report: ReportRun) -> None:
+        """Look at the first report of a run.
+
+        Raises:
+            NotAllowed: The run would be another's.
+        """
+        if report.workflow_type is not None:
+            self.types([report.workflow_type])
+        if self.ref_types is not None:
+            if report.ref_type is None:
+                raise _refused("ref_type", None, self.ref_types)
+            self.ref_type(report.ref_type)
 
     def _ref_type(self, asked: str | None) -> str | None:
         if self.ref_types is None:

@@ -147,6 +147,45 @@ class RunProjected(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalRun:
+    """What never changes about an externally driven run.
+
+    Attributes:
+        id: Our id, which is its run key too.
+        own_id: Its owner's id of it, in the place of a workflow id.
+    """
+
+    id: UUID
+    namespace: str
+    workflow_type: str
+    own_id: str
+    ref: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalRunReported:
+    """`run.reported`: the owner of an externally driven run says how it is.
+
+    Attributes:
+        position: Of the report among those of this run.
+        at: When it came, by the database's clock.
+        states: Whether it says anything of the status; else that stays as it was.
+    """
+
+    run: ExternalRun
+    position: int
+    at: datetime
+    status: RunStatus
+    states: bool = True
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    metadata: Mapping[str, Any] | None = None
+    input: StoredPayload | None = None
+    output: StoredPayload | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepIdentity:
     """What names a step. `step_key` comes from the key functions of `core.ids`."""
 
@@ -311,10 +350,12 @@ class WorkflowTypeSeen:
 
     namespace: str
     name: str
-    task_queue: str
+    task_queue: str | None
     aliases: tuple[str, ...] = ()
     input_schema: Mapping[str, Any] | None = None
     registered: bool = True
 
 
-TrackerEvent = RunEvent | StepEvent | AttemptStarted | AttemptEnded | WorkflowTypeSeen
+TrackerEvent = (
+    RunEvent | ExternalRunReported | StepEvent | AttemptStarted | AttemptEnded | WorkflowTypeSeen
+)

@@ -17,6 +17,7 @@ from tracker.core.events import (
     AttemptEnded,
     AttemptIdentity,
     AttemptStarted,
+    ExternalRunReported,
     Failure,
     RunClosed,
     RunEvent,
@@ -39,6 +40,8 @@ from tracker.core.jsonb import is_recordable, recordable
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table, merge_into
 from tracker.core.payloads import StoredPayload
 from tracker.core.status import (
+    CLOSED_RUN_STATUSES,
+    HISTORY_AUTHORITY,
     AttemptOutcome,
     Engine,
     OutcomeRank,
@@ -186,6 +189,53 @@ def _(event: RunProjected, batch: Batch) -> None:
         "projected_at": event.projected_at,
     }
     batch.add(RUN, row)
+
+
+@_apply.register
+def _(event: ExternalRunReported, batch: Batch) -> None:
+    run, ended = event.run, event.status in CLOSED_RUN_STATUSES
+    # FIRST and MIN columns come with every report, so that any of them can be the first.
+    row: Row = {
+        "id": run.id,
+        "namespace": run.namespace,
+        "engine": Engine.EXTERNAL,
+        "workflow_type": run.workflow_type,
+        "workflow_id": run.own_id,
+        "run_key": run.id,
+        "first_run_key": run.id,
+        "ordered_at": event.at,
+        "accepted_at": event.at,
+    }
+    if event.status is not RunStatus.ACCEPTED:
+        row["started_at"] = event.started_at or event.at
+    if run.ref is not None:
+        row |= _primary(run.ref, REF_FROM_MEMO)
+    if event.states:
+        rank = _RANKS.get(event.status, RunRank.CLOSED)
+        row |= {
+            "status_version": run_version(rank, event.position, from_history=True),
+            "status": event.status,
+            "finished_at": (event.finished_at or event.at) if ended else None,
+            "output_id": batch.keep(run.id, "output", event.output, event.at),
+            **_error(event.error),
+            "error_stack": None if event.error is None else event.error.stack,
+        }
+    else:  # An insert needs a status, and it must not win over the one that is on record.
+        row |= {"status_version": -1, "status": event.status}
+        row |= {"finished_at": event.finished_at or event.at} if ended else {}
+    key = batch.keep(run.id, "input", event.input, event.at)
+    row |= {} if key is None else {"input_version": 0, "input_id": key}
+    if event.metadata is not None:
+        version = HISTORY_AUTHORITY | event.position
+        row |= {"metadata_version": version, "metadata": recordable(event.metadata)}
+    batch.add(RUN, row)
+    seen = WorkflowTypeSeen(
+        namespace=run.namespace, name=run.workflow_type, task_queue=None, registered=False
+    )
+    batch.workflow_types.setdefault((run.namespace, run.workflow_type), seen)
+
+
+_RANKS = {RunStatus.ACCEPTED: RunRank.ACCEPTED, RunStatus.RUNNING: RunRank.RUNNING}
 
 
 @_apply.register

@@ -85,6 +85,17 @@ def derived_run_id(namespace: str, run_key: UUID, first_run_key: UUID | None) ->
     return _derived(hint, "run", namespace, str(run_key))
 
 
+def external_run_id(namespace: str, own_id: str) -> UUID:
+    """Public id of an externally driven run: its owner's id of it, where that is a UUID."""
+    try:
+        given = UUID(own_id)
+    except ValueError:
+        given = None
+    if given is not None and str(given) == own_id:
+        return given
+    return _derived(_NO_TIME, "external", namespace, own_id)
+
+
 def workflow_lane(namespace: str, workflow_id: str) -> UUID:
     """Stands in the place of a run's id for signals that are addressed to a workflow id."""
     return _v7(0, _entropy("lane", namespace, workflow_id))

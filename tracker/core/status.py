@@ -207,6 +207,11 @@ def step_version(rank: StepRank, position: int, *, from_history: bool = False) -
     return _version(position, rank, from_history)
 
 
+def position_of(version: int) -> int:
+    """Position of a run's or step's status version."""
+    return (version & ~HISTORY_AUTHORITY) >> _RANK_BITS
+
+
 def micros(moment: datetime) -> int:
     """Whole microseconds since 1970, exact where `timestamp()` would round."""
     delta = moment - _EPOCH

@@ -98,7 +98,8 @@ def with_announcements(sql: str) -> str:
 def recorded() -> str:
     """Announces the rows that a batch changed to the eye: its CTEs are `run_rows`, `step_rows` and
     `given`. A run that ended comes after its steps, one that goes on before them."""
-    return f"""{_INTO}SELECT namespace, kind, run_id, run_key, status, data FROM (
+    return f"""{_INTO_REPORTED}SELECT namespace, kind, run_id, run_key, status, data,
+        (SELECT j->>'report' FROM given) FROM (
         {_run("run_rows", "CASE WHEN n.finished_at IS NULL THEN 0 ELSE 2 END AS place, ")}
         LEFT JOIN {{schema}}.run b ON b.id = n.id
         WHERE (b.id IS NULL OR {_differs(_RUN_SHOWN)})
@@ -113,6 +114,9 @@ def recorded() -> str:
     ) shown ORDER BY place"""
 
 
+_INTO_REPORTED = """INSERT INTO {schema}.change_pending (
+        namespace, kind, run_id, run_key, status, data, report)
+    """
 _INTO = """INSERT INTO {schema}.change_pending (namespace, kind, run_id, run_key, status, data)
     """
 

@@ -61,11 +61,17 @@ async def execute(
     await cursor.execute(statement(schema), [encoded.decode()], prepare=prepare)
 
 
-def encode(batch: Batch, *, announce: bool = True) -> bytes:
-    """The batch as one JSON document, rows sorted by key so that locks are taken in one order."""
+def encode(batch: Batch, *, announce: bool = True, report: str | None = None) -> bytes:
+    """The batch as one JSON document, rows sorted by key so that locks are taken in one order.
+
+    Args:
+        announce: Whether what changes by it is told to the live feed.
+        report: Told with it: the report, as it came, of an externally driven run.
+    """
     return orjson.dumps(
         {
             "announce": announce,
+            "report": report,
             "run": _sorted(batch.runs),
             "step": _sorted(batch.steps),
             "attempt": _sorted(batch.attempts),

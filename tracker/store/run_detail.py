@@ -63,6 +63,13 @@ async def get_run(database: Database, namespace: str, run_id: UUID) -> RunRead:
         return run_read(await find_run(connection, database, namespace, run_id))
 
 
+async def run_exists(database: Database, namespace: str, run_id: UUID) -> bool:
+    """Whether there is such a run."""
+    async with database.connection() as connection:
+        rows = await _fetch(connection, database, "get_run", run_id=run_id, namespace=namespace)
+    return bool(rows)
+
+
 async def check_run_within(
     database: Database,
     namespace: str,

@@ -6,6 +6,8 @@
 SELECT name, task_queue, input_schema
 FROM {schema}.workflow_type
 WHERE namespace = %(namespace)s AND (name = %(asked)s OR %(asked)s = ANY(aliases))
+  -- Without one it is known of externally driven runs alone.
+  AND task_queue IS NOT NULL
 ORDER BY name = %(asked)s DESC, registered_at DESC NULLS LAST, name
 LIMIT 1
 
