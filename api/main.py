@@ -18,6 +18,9 @@ from temporalio.client import Client
 from api import errors
 from api.auth import SECURITY_SCHEMES, Authenticator
 from api.deps import Services
+from api.flowflare import routes as flowflare_routes
+from api.flowflare.gate import FlowflareGate
+from api.flowflare.service import Flowflare
 from api.live.connections import LiveConnections
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
@@ -121,6 +124,7 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
     errors.register(app)
     for module in ROUTES:
         app.include_router(module.router)
+    app.include_router(flowflare_routes.router)
     _surround(app, settings, metrics)
     if tracing is not None:
         tracing.instrument(app)
@@ -139,6 +143,8 @@ def _surround(app: FastAPI, settings: ApiSettings, metrics: Metrics) -> None:
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     app.add_middleware(RequestContext, metrics=metrics)
+    # Outermost: it takes keys out of paths before these are logged.
+    app.add_middleware(FlowflareGate, origins=settings.allowed_origins)
 
 
 @asynccontextmanager
@@ -151,6 +157,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     options = settings.database_options()
     async with Database(options, max_connections=settings.max_connections) as database:
         app.state.services = _services(app, database, temporal)
+        app.state.flowflare = Flowflare(app.state.services)
         relaying = TemporalStarter(temporal, search_attributes=settings.search_attributes)
         async with Relay(database, temporal.namespace, relaying) as relay:
             _show(app.state.metrics, database, relay)

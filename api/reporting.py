@@ -23,6 +23,9 @@ from tracker.models.external import ReportedError, ReportRun, ReportStep
 from tracker.store.database import Database
 from tracker.store.external_runs import Reported, Sleep, report_run, report_step
 
+VERBATIM_MAX = 65_536
+"""Characters of a report that is passed on as it came; a longer one is told in our words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
@@ -57,7 +60,7 @@ class Reporting:
             namespace=self._namespace,
             actor=actor,
             sleep=Sleep(until=told.sleep_until) if given else None,
-            verbatim=verbatim,
+            verbatim=lambda run: self._keepable(verbatim, run, None),
         )
 
     async def step(
@@ -78,7 +81,7 @@ class Reporting:
             run_id,
             lambda run: self._step_report(run, told, state),
             namespace=self._namespace,
-            verbatim=verbatim,
+            verbatim=lambda run: self._keepable(verbatim, run, told.name),
         )
 
     def id_of(self, told: ReportRun) -> UUID:
@@ -88,6 +91,13 @@ class Reporting:
         if told.own_id is not None:
             return external_run_id(self._namespace, told.own_id)
         return new_id()
+
+    def _keepable(self, verbatim: str | None, run: ExternalRun, step: str | None) -> str | None:
+        """A report as it came holds values in clear, so it goes the way of these."""
+        handling = self._policy.handling(run.workflow_type, step)
+        if verbatim is None or not handling.keeps_text or handling.sealer is not None:
+            return None
+        return verbatim if len(verbatim) <= VERBATIM_MAX else None
 
     def _new(self, told: ReportRun, id_: UUID) -> ExternalRun | None:
         if told.workflow_type is None:

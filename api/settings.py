@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -41,6 +41,21 @@ class ApiSettings(ProgramSettings):
     start_within: float = Field(
         default=2.0, gt=0, description="Seconds for Temporal to take a start before it is queued."
     )
+    flowflare_unknown_types: Literal["external", "reject"] = Field(
+        default="external",
+        description="Starts in Flowflare's language of types that no worker knows: kept as "
+        "externally driven runs, or refused.",
+    )
+    flowflare_ref_in_params: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Workflow types, or *, whose Flowflare starts get ref_id and ref_type among "
+        "their params, as the original's did; separated by commas.",
+    )
+    flowflare_open_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks from which Flowflare's updates, queries and socket need no key, "
+        "separated by commas.",
+    )
     changes_kept: float = Field(
         default=86_400,
         ge=60,
@@ -74,7 +89,13 @@ class ApiSettings(ProgramSettings):
         default=None, gt=0, description="Requests a second of one token's subject, per process."
     )
 
-    @field_validator("allowed_origins", "jwt_algorithms", mode="before")
+    @field_validator(
+        "allowed_origins",
+        "jwt_algorithms",
+        "flowflare_ref_in_params",
+        "flowflare_open_networks",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

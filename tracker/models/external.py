@@ -55,9 +55,7 @@ class ReportRun(_Values):
     """
 
     run_id: UUID | None = Field(default=None, description="Ours, from the first report's answer.")
-    own_id: Name | None = Field(
-        default=None, description="The owner's: one run for each."
-    )
+    own_id: Name | None = Field(default=None, description="The owner's: one run for each.")
     workflow_type: Name | None = Field(default=None, description="Needed of a new run.")
     ref_type: RefType | None = None
     ref_id: RefId | None = None

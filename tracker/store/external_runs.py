@@ -65,7 +65,7 @@ async def report_run(
     namespace: str,
     actor: str,
     sleep: Sleep | None = None,
-    verbatim: str | None = None,
+    verbatim: Callable[[ExternalRun], str | None] = lambda _: None,
 ) -> Reported:
     """Take in a report of a run.
 
@@ -74,7 +74,8 @@ async def report_run(
             record. A ref is taken in where the run has none.
         report: Makes the report, once it is known which run it is of.
         actor: Who reports, for the audit: a run that is reopened leaves its verdict there.
-        verbatim: The report as it came, for those who watch in its own language.
+        verbatim: The report as it came, as far as it may be kept, for those who watch in its own
+            language.
 
     Raises:
         NotFound: The run is not on record, and `run` is not given.
@@ -87,7 +88,7 @@ async def report_run(
         before = _known_run(known)
         reported = report(told)
         event = run_event(before, reported, known["at"])
-        await _write(connection, database, [event], verbatim)
+        await _write(connection, database, [event], verbatim(told))
         if reopens(before, reported):
             await _keep_verdict(connection, database, namespace, known, actor)
         await _note_sleep(connection, database, known, event.status, sleep)
@@ -101,7 +102,7 @@ async def report_step(
     report: Callable[[ExternalRun], StepReport],
     *,
     namespace: str,
-    verbatim: str | None = None,
+    verbatim: Callable[[ExternalRun], str | None] = lambda _: None,
 ) -> tuple[UUID, bool]:
     """Take in a report of a step; returns its id, and whether it was not on record before.
 
@@ -118,11 +119,12 @@ async def report_step(
                 "steps",
                 run_id=str(run_id),
             )
-        told = report(_identity(known, None, run_id, namespace))
+        run = _identity(known, None, run_id, namespace)
+        told = report(run)
         step_id = told.identity.id
         rows = await _fetch(connection, database, "known_step", id=step_id)
         step = _known_step(rows[0]) if rows else None
-        await _write(connection, database, step_events(step, told, known["at"]), verbatim)
+        await _write(connection, database, step_events(step, told, known["at"]), verbatim(run))
     return step_id, step is None
 
 

@@ -34,7 +34,7 @@ async def get_payloads(
     sql = database.sql(queries.load("runs")["get_payloads"])
     cursor = await connection.execute(sql, {"ids": sorted(wanted)}, prepare=True)
     opener = database.options.opener
-    return {row["id"]: _payload_read(row, opener) for row in await cursor.fetchall()}
+    return {row["id"]: payload_read(row, opener) for row in await cursor.fetchall()}
 
 
 def payload_value(payload: PayloadRead | None) -> tuple[bool, Any]:
@@ -51,7 +51,12 @@ def read_json(text: str | bytes) -> Any:
     return json.loads(text, parse_int=_integer)
 
 
-def _payload_read(row: Row, opener: Opener | None) -> PayloadRead:
+def payload_read(row: Row, opener: Opener | None) -> PayloadRead:
+    """A stored value from its row, with `body` as text.
+
+    Raises:
+        DecryptionFailed: It is encrypted with a key that the opener has not.
+    """
     fields: dict[str, Any] = {
         "treatment": row["treatment"],
         "encoding": row["encoding"],

@@ -1,0 +1,164 @@
+"""Flowflare's HTTP routes and its socket, each below `gate.INSIDE`. Every answer is JSON with
+`success`, errors included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import Any
+
+from fastapi import APIRouter, Request, Response, WebSocket
+from starlette.requests import HTTPConnection
+
+from api.auth import ANYBODY, Caller, check_scope, identify
+from api.deps import Services
+from api.errors import RETRY_AFTER_SECONDS, status_of
+from api.flowflare.gate import INSIDE
+from api.flowflare.service import Flowflare
+from api.flowflare.socket import TrackerSocket
+from api.live.socket import check_origin, refuse
+from tracker.errors import NotAllowed, NotAuthenticated, TrackerError
+from tracker.store.keys import Scope
+
+router = APIRouter(prefix=INSIDE, include_in_schema=False)
+_METHODS = ["GET", "POST", "PUT", "DELETE"]
+
+Call = Callable[[Flowflare, Any, Caller, str], Awaitable[dict[str, Any]]]
+
+
+async def _start(flowflare: Flowflare, body: Any, caller: Caller, _: str) -> dict[str, Any]:
+    return {"success": True, **await flowflare.start(body, caller)}
+
+
+async def _get(flowflare: Flowflare, body: Any, caller: Caller, _: str) -> dict[str, Any]:
+    return {"success": True, "workflow": await flowflare.get(body, caller)}
+
+
+async def _list(flowflare: Flowflare, body: Any, caller: Caller, _: str) -> dict[str, Any]:
+    return {"success": True, "workflows": await flowflare.list_all(body, caller)}
+
+
+async def _by_ref(flowflare: Flowflare, body: Any, caller: Caller, _: str) -> dict[str, Any]:
+    return {"success": True, "workflows": await flowflare.by_ref(body, caller)}
+
+
+async def _update(flowflare: Flowflare, body: Any, caller: Caller, text: str) -> dict[str, Any]:
+    return {"success": True, "result": await flowflare.update(body, caller, text)}
+
+
+async def _query(flowflare: Flowflare, body: Any, caller: Caller, _: str) -> dict[str, Any]:
+    return {"type": "query_result", "data": await flowflare.query(body, caller)}
+
+
+_SERVICE: dict[str, tuple[Scope, Call]] = {
+    "start-workflow": ("start", _start),
+    "get-workflow": ("read", _get),
+    "list-workflows": ("read", _list),
+    "get-workflows-by-ref": ("read", _by_ref),
+}
+_WORKFLOWS: dict[str, tuple[Scope, Call]] = {
+    "update": ("start", _update),
+    "query": ("read", _query),
+}
+
+
+@router.api_route("/service/{endpoint}", methods=_METHODS)
+async def service(request: Request, endpoint: str) -> Response:
+    """Calls between services: always with a key."""
+    return await _answer(
+        request, _SERVICE.get(endpoint), "Unknown service endpoint", open_too=False
+    )
+
+
+@router.api_route("/api/workflows/{endpoint}", methods=_METHODS)
+async def workflows(request: Request, endpoint: str) -> Response:
+    """Reports, and queries of the dashboard."""
+    return await _answer(request, _WORKFLOWS.get(endpoint), "Not found", open_too=True)
+
+
+@router.api_route("/api/tracker-websocket", methods=["GET"])
+async def no_upgrade(request: Request) -> Response:
+    """A plain GET of the socket."""
+    return _json({"success": False, "error": "Expected Upgrade: websocket"}, 426)
+
+
+@router.websocket("/api/tracker-websocket")
+async def socket(websocket: WebSocket) -> None:
+    """See `api.flowflare.socket`."""
+    services: Services = websocket.app.state.services
+    try:
+        check_origin(websocket, services)
+        services.live_connections.check()
+        caller = await _caller(websocket, services, "read", open_too=True)
+        if caller.restriction:
+            raise NotAllowed("this socket shows all runs, and the key is kept to some: use /v1/ws")
+    except TrackerError as error:
+        await refuse(websocket, error)
+        return
+    await TrackerSocket(websocket, services, caller, websocket.app.state.flowflare).serve()
+
+
+async def _answer(
+    request: Request, route: tuple[Scope, Call] | None, unknown: str, *, open_too: bool
+) -> Response:
+    services: Services = request.app.state.services
+    try:
+        scope: Scope = "read" if route is None else route[0]
+        caller = await _caller(request, services, scope, open_too=open_too)
+        if route is None or request.method != "POST":
+            return _json({"success": False, "error": unknown}, 404)
+        text = (await request.body()).decode("utf-8", "strict")
+        body = json.loads(text, parse_constant=_refuse)
+        return _json(await route[1](request.app.state.flowflare, body, caller, text), 200)
+    except NotAuthenticated:
+        return _json({"success": False, "error": "Unauthorized"}, 401)
+    except (ValueError, RecursionError) as error:
+        return _json({"success": False, "error": f"the body is no JSON: {error}"}, 400)
+    except TrackerError as error:
+        return _failure(error)
+
+
+async def _caller(
+    connection: HTTPConnection, services: Services, scope: Scope, *, open_too: bool
+) -> Caller:
+    if open_too and _is_open(connection, services):
+        return ANYBODY
+    caller = await identify(
+        services.authenticator, connection.headers, connection.query_params.get("ticket")
+    )
+    check_scope(caller, scope)
+    return caller
+
+
+def _is_open(connection: HTTPConnection, services: Services) -> bool:
+    """Whether this comes from a network that needs no key: what reports and watches there has no
+    way to send one."""
+    if connection.client is None:
+        return False
+    try:
+        address = ip_address(connection.client.host)
+    except ValueError:
+        return False
+    return any(address in network for network in services.settings.flowflare_open_networks)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _failure(error: TrackerError) -> Response:
+    status = int(status_of(error) or 500)
+    if status == 422:
+        status = 400
+    message = (
+        error.message if status < 500 or error.error_class == "transient" else "internal error"
+    )
+    response = _json({"success": False, "error": message}, status)
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def _json(body: dict[str, Any], status: int) -> Response:
+    return Response(json.dumps(body, ensure_ascii=True), status, media_type="application/json")
