@@ -61,13 +61,13 @@ async def changes(
 
 @router.get(
     "/stream",
-    operation_id="stream",
+    operation_id="watch",
     summary="What changes, as server-sent events",
     response_class=StreamingResponse,
     responses=_EVENTS | declared(NotFound, TransientError, *READS),
     openapi_extra=documented(StreamFrom),
 )
-async def stream(
+async def watch(
     access: Streaming,
     asked: Annotated[StreamFrom, from_query(StreamFrom)],
     last_event_id: Annotated[

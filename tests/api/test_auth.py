@@ -63,13 +63,17 @@ RULES: dict[str, str | None] = {
     "list_bulks": "read",
     "bulk_items": "read",
     "changes": "read",
-    "stream": "read",
+    "watch": "read",
+    "report_run": "start",
+    "report_step": "start",
     "ticket": "read",
     "health": None,
     "ready": None,
 }
 BODIES: dict[str, dict[str, Any]] = {
     "start_workflow": {"workflow_type": "Absent"},
+    "report_run": {"own_id": "absent"},
+    "report_step": {"name": "s", "status": "started"},
     "signal": {"name": "x"},
     "query": {"name": "x"},
     "update": {"name": "x"},
@@ -91,7 +95,7 @@ class Operation:
         places = {**ids, "workflow_type": "Order", "ref_type": "order", "ref_id": "o-1"}
         body = BODIES.get(self.name)
         # A stream that begins has no end.
-        query = {"after": "refused"} if self.name == "stream" else None
+        query = {"after": "refused"} if self.name == "watch" else None
         return await api.request(
             self.method, self.path.format(**places), headers=headers, json=body, params=query
         )

@@ -26,7 +26,16 @@ from tracker.store import keys
 from tracker.store.database import Database, DatabaseOptions
 from tracker.store.keys import Restriction
 
-NARROWED = {"start_workflow", "list_runs", "list_workflows", "runs_by_ref"}
+NARROWED = {
+    "start_workflow",
+    "list_runs",
+    "list_workflows",
+    "runs_by_ref",
+    "changes",
+    "watch",
+    "ticket",
+    "report_run",
+}
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 

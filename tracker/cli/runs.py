@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import run_changes, run_details
+from tracker.cli import run_changes, run_details, run_watch
 from tracker.cli.output import JsonFlag, write_json
 from tracker.cli.run_arguments import (
     ArgsOption,
@@ -235,6 +235,7 @@ def update(
 
 run_changes.register(commands)
 run_details.register(commands)
+run_watch.register(commands)
 
 
 def _client() -> TrackerClient:

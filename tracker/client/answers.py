@@ -53,6 +53,11 @@ def read_answer(call: Call[T], response: httpx.Response) -> T:
         ) from error
 
 
+def failed_stream(response: httpx.Response) -> TrackerError:
+    """The API's error in place of a stream, as `read_answer` raises it."""
+    return _error(response)
+
+
 @contextmanager
 def transport_errors(base_url: str) -> Generator[None]:
     """Turn httpx's errors into ours; `details["sent"]` tells whether the request may have been

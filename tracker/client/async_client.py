@@ -14,6 +14,7 @@ from tenacity import AsyncRetrying
 from tracker.client import calls
 from tracker.client.answers import read_answer, transport_errors
 from tracker.client.async_control import AsyncRunActions
+from tracker.client.async_live import AsyncLive
 from tracker.client.async_operations import AsyncOperations
 from tracker.client.async_search import AsyncSearch
 from tracker.client.calls import Call, RunId
@@ -46,7 +47,7 @@ from tracker.models.wire import (
 T = TypeVar("T")
 
 
-class AsyncTrackerClient(AsyncRunActions, AsyncSearch, AsyncOperations):
+class AsyncTrackerClient(AsyncRunActions, AsyncSearch, AsyncLive, AsyncOperations):
     """`TrackerClient` for asyncio; share one per event loop.
 
     Args:

@@ -82,6 +82,71 @@ class ResultOptions(TypedDict, total=False):
     follow_runs: bool
 
 
+class WatchOptions(TypedDict, total=False):
+    """Which changes are wanted; all given conditions must hold.
+
+    Attributes:
+        run: A run, by our id or Temporal's.
+        ref: The business object, in place of `ref_type` and `ref_id`.
+        status: Of the run or step that changed; one or several.
+        kinds: `run`, `step`, or both.
+    """
+
+    run: UUID | str | None
+    ref: RefLike | None
+    ref_type: str | None
+    ref_id: str | None
+    workflow_type: str | Sequence[str] | None
+    status: str | Sequence[str] | None
+    kinds: str | Sequence[str] | None
+
+
+class ReportOptions(TypedDict, total=False):
+    """Keyword arguments of `report_run`; None counts as not given, but for `sleep_until`.
+
+    Attributes:
+        run_id, own_id: Which run: by our id, or by its owner's.
+        workflow_type: Needed of a new run.
+        status: `accepted`, `running`, `completed`, `failed` or `canceled`.
+        error: With `type`, `message` and `stack`.
+        sleep_until: The run waits until then; None: it no longer does.
+    """
+
+    run_id: UUID | str | None
+    own_id: str | None
+    workflow_type: str | None
+    ref: RefLike | None
+    ref_type: str | None
+    ref_id: str | None
+    status: str | None
+    metadata: Mapping[str, Any] | None
+    input: Any
+    output: Any
+    error: Mapping[str, Any] | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    sleep_until: datetime | None
+
+
+class StepReportOptions(TypedDict, total=False):
+    """Keyword arguments of `report_step`; None counts as not given.
+
+    Attributes:
+        index: Its place among the steps of its run; part of what names it.
+        attempt: Number of the try; else counted by the server.
+        next_retry_at: With status `scheduled`: a try failed, and another follows then.
+    """
+
+    index: int | None
+    attempt: int | None
+    max_attempts: int | None
+    output: Any
+    error: Mapping[str, Any] | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    next_retry_at: datetime | None
+
+
 class WorkflowFilters(TypedDict, total=False):
     """Filters of `list_workflows`; all given ones must hold.
 

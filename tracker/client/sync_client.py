@@ -23,6 +23,7 @@ from tracker.client.options import (
 )
 from tracker.client.retrying import retrying_options
 from tracker.client.sync_control import RunActions
+from tracker.client.sync_live import Live
 from tracker.client.sync_operations import Operations
 from tracker.client.sync_search import Search
 from tracker.client.waiting import Flow, Pause, output_of
@@ -44,7 +45,7 @@ from tracker.models.wire import (
 T = TypeVar("T")
 
 
-class TrackerClient(RunActions, Search, Operations):
+class TrackerClient(RunActions, Search, Live, Operations):
     """Client of the tracker's API for blocking code; one per process, safe to share by threads.
 
     Args:

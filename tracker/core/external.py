@@ -198,7 +198,8 @@ def step_events(known: KnownExternalStep | None, report: StepReport, at: datetim
             f"an output goes with status {StepStatus.COMPLETED}, got {report.status}",
             field="output",
         )
-    events: Events = [_scheduled(report, at)] if known is None else []
+    tells_more = known is None or report.max_attempts is not None
+    events: Events = [_scheduled(report, at)] if tells_more else []
     if report.status is StepStatus.SCHEDULED and report.next_retry_at is None:
         return events
     if report.status is StepStatus.STARTED:

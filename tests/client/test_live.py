@@ -1,0 +1,184 @@
+"""Watching through the SDK, against a real server that is cut off and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import api_settings
+from tests.api.over_http import listening
+from tests.api.recorded import record
+from tests.factories import ARun
+from tests.feed.test_feed import attempts_of
+from tests.proxy import TcpProxy
+from tracker.client import AsyncTrackerClient, TrackerClient
+from tracker.client.watching import RunWatch, Watch
+from tracker.core.ids import Ref
+from tracker.core.status import RunStatus
+from tracker.embedded.ports import free_port
+from tracker.errors import ApiUnavailable, Conflict, InvalidRequest, NotFound, RunNotFinished
+from tracker.models.feed import Change, Snapshot, StreamFrom
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "absent.toml"))
+    monkeypatch.setenv("TEMPORAL_ADDRESS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "default")
+
+
+@pytest.fixture
+def url(database: str) -> Iterator[str]:
+    with listening(api_settings(database)) as served:
+        yield served
+
+
+@pytest.fixture
+async def client(url: str) -> AsyncIterator[AsyncTrackerClient]:
+    async with AsyncTrackerClient(url) as opened:
+        yield opened
+
+
+async def test_watching_a_ref(client: AsyncTrackerClient, database: str) -> None:
+    run = ARun()
+    await record(database, run.started())
+    seen: list[Any] = []
+    async for told in client.watch(ref="order/o-1"):
+        if isinstance(told, Snapshot):
+            assert [one.run_id for one in told.runs] == [run.identity.id]
+            await record(database, ARun(ref=Ref("order", "o-2")).started())
+            await record(database, attempts_of(run)[0])
+            await record(database, run.closed())
+            continue
+        seen.append((told.kind, told.status))
+        if len(seen) == 2:
+            break
+    assert seen == [("step", "started"), ("run", "completed")]
+
+
+async def test_a_watch_survives_cuts(url: str, database: str) -> None:
+    runs = [ARun(ref=Ref("order", f"o-{n}")) for n in range(40)]
+    port = int(url.rpartition(":")[2])
+    async with (
+        TcpProxy(port) as proxy,
+        AsyncTrackerClient(f"http://127.0.0.1:{proxy.port}") as client,
+    ):
+        seqs: list[int] = []
+
+        async def write() -> None:
+            for number, run in enumerate(runs):
+                await record(database, run.started())
+                if number % 8 == 4:
+                    proxy.reset()
+                    await asyncio.sleep(0.05)
+                    proxy.pass_on()
+
+        writing = asyncio.create_task(write())
+        async with asyncio.timeout(30):
+            async for told in client.watch(after=0):
+                assert isinstance(told, Change)
+                seqs.append(told.seq)
+                if len(seqs) == len(runs):
+                    break
+        await writing
+    assert seqs == list(range(1, len(runs) + 1))
+
+
+async def test_waiting_for_a_run(client: AsyncTrackerClient, database: str) -> None:
+    run = ARun()
+    await record(database, run.started())
+    waiting = asyncio.create_task(client.wait_for(run.run_key, "completed", timeout=10))
+    other = asyncio.create_task(client.wait_for(run.identity.id, lambda r: r.metadata == {"a": 1}))
+    await asyncio.sleep(0.2)
+    await record(database, run.started(metadata={"a": 1}))
+    assert (await other).status is RunStatus.RUNNING
+    await record(database, run.closed())
+    assert (await waiting).status is RunStatus.COMPLETED
+    assert (await client.wait_for(run.identity.id)).status is RunStatus.COMPLETED
+    await record(database, run.closed(from_history=True))
+    with pytest.raises(Conflict, match="has ended as completed; it will not be failed"):
+        await client.wait_for(run.identity.id, "failed", timeout=10)
+
+
+async def test_waiting_in_vain(client: AsyncTrackerClient, url: str, database: str) -> None:
+    run = ARun()
+    await record(database, run.started())
+    with pytest.raises(RunNotFinished):
+        await client.wait_for(run.identity.id, timeout=0.3)
+    with TrackerClient(url) as blocking, pytest.raises(RunNotFinished):
+        await asyncio.to_thread(blocking.wait_for, run.identity.id, timeout=0.3)
+    with pytest.raises(NotFound):
+        await client.wait_for("01935f00-0000-7000-8000-000000000001")
+
+
+async def test_the_blocking_client(url: str, database: str) -> None:
+    run = ARun()
+    await record(database, run.started())
+    with TrackerClient(url) as client:
+        waiting = asyncio.create_task(asyncio.to_thread(client.wait_for, run.identity.id))
+        await asyncio.sleep(0.2)
+        await record(database, run.closed())
+        assert (await waiting).status is RunStatus.COMPLETED
+        page = await asyncio.to_thread(client.changes, wait=5)
+        assert [change.status for change in page.changes] == ["running", "completed"]
+        events = client.watch(ref="order/o-1", after=0)
+        first = await asyncio.to_thread(next, events)
+        assert isinstance(first, Change)
+        events.close()
+        assert client.ticket().ticket.startswith("ftt_")
+
+
+async def test_reporting(client: AsyncTrackerClient) -> None:
+    reported = await client.report_run(
+        own_id="job-7", workflow_type="nightly", ref="job/7", status="running", input={"day": 1}
+    )
+    assert reported.created
+    step = await client.report_step(reported.run_id, "fetch", "started", index=1)
+    await client.report_step(
+        reported.run_id, "fetch", "completed", index=1, output={"rows": 3}, attempt=1
+    )
+    ended = await client.report_run(own_id="job-7", status="completed", output="done")
+    assert not ended.created
+    run = await client.get_run(reported.run_id)
+    assert (run.status, run.engine) == ("completed", "external")
+    assert [(one.step_id, one.status) for one in run.steps] == [(step.step_id, "completed")]
+    assert await client.result(reported.run_id) == "done"
+    with pytest.raises(Conflict):
+        await client.report_run(own_id="job-7", status="failed")
+    with pytest.raises(NotFound, match="report the run before"):
+        await client.report_step("01935f00-0000-7000-8000-000000000001", "s", "started")
+    await client.report_run(own_id="job-7", status="running")
+    with pytest.raises(Conflict, match="driven by external"):
+        await client.cancel(reported.run_id)
+
+
+async def test_nobody_there() -> None:
+    async with AsyncTrackerClient(f"http://127.0.0.1:{free_port()}", retries=1) as client:
+        with pytest.raises(ApiUnavailable):
+            async for _ in client.watch():
+                pass
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="done"):
+        RunWatch("done")
+    with TrackerClient("http://127.0.0.1:1") as client:
+        with pytest.raises(InvalidRequest):
+            client.watch(ref="no ref")
+        with pytest.raises(InvalidRequest):
+            client.watch(run="no id")
+
+
+def test_where_a_watch_goes_on() -> None:
+    watch = Watch(StreamFrom(), retries=0)
+    assert "Last-Event-ID" not in watch.request(1.0)["headers"]
+    for line in ("retry: 1000", "", "id: 7", "", ": a comment", "", "id: 9", "event: resync"):
+        assert watch.read(line) is None
+    assert watch.request(1.0)["headers"]["Last-Event-ID"] == "7"
+    watch.interrupted(None)
+    assert watch.read("") is None
+    assert watch.request(1.0)["headers"]["Last-Event-ID"] == "7"
