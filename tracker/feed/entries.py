@@ -24,6 +24,8 @@ class Entry:
         self.run_id: UUID | None = row["run_id"]
         self.workflow_type: str | None = row["workflow_type"]
         self.refs = refs_of(row)
+        self.frames: dict[str, str] = {}
+        """What was sent of it, by the name of the subscription; few names are shared by many."""
 
     @cached_property
     def text(self) -> str:
