@@ -32,11 +32,18 @@ from benchmarks.report import Bar, finish
 from benchmarks.three_steps import ITEM, ThreeSteps, echo
 from tracker.embedded.postgres import EmbeddedPostgres
 from tracker.embedded.temporal import EmbeddedTemporal
+from tracker.feed.entries import Interest
+from tracker.feed.feed import Feed, Subscription
+from tracker.feed.mailbox import Delivery, Mailbox
+from tracker.feed.sequencer import Sequencer
 from tracker.migrations import migrate
+from tracker.models.feed import ChangeFilter
+from tracker.store.database import Database, DatabaseOptions
 from tracker.temporal.plugin import TrackerPlugin
 
 STEPS = 3
 SIDES = ("untracked", "null", "durable", "buffered")
+FEED = "feed"
 NULL_RANGE = (0.93, 1.07)
 Side = str
 
@@ -72,8 +79,12 @@ class Measured:
     latency: list[float] = field(default_factory=list[float])
 
 
-async def main(sizes: Sizes) -> None:
-    """Run the benchmark and end the program."""
+async def main(sizes: Sizes, *, watched: bool) -> None:
+    """Run the benchmark and end the program.
+
+    Args:
+        watched: Whether somebody follows the live feed of everything meanwhile.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         EmbeddedPostgres.start(Path(folder) / "postgres") as postgres,
@@ -88,6 +99,8 @@ async def main(sizes: Sizes) -> None:
                 side: await stack.enter_async_context(_worker(side, dsn, temporal.address, folder))
                 for side in SIDES
             }
+            if watched:
+                await stack.enter_async_context(_worker(FEED, dsn, temporal.address, folder))
             measured = await _measure(client, workers, sizes)
             histories = {side: await _history(client, side) for side in ("untracked", "durable")}
         events = {side: len(history.events) for side, history in histories.items()}
@@ -110,8 +123,26 @@ async def _worker(
         await process.wait()
 
 
+async def watch() -> None:
+    """What an API process does with one watcher of everything: order changes, read them, encode
+    each for its connection."""
+    async with Database(DatabaseOptions(os.environ["BENCH_DSN"])) as database:
+        feed = Feed(database, "default")
+        sequencer = Sequencer(database.options, keep_seconds=3600)
+        tasks = [asyncio.create_task(feed.run()), asyncio.create_task(sequencer.run())]
+        mailbox = Mailbox(feed)
+        mailbox.add(Subscription(Interest("default", ChangeFilter()), 0, mailbox))
+        while not any(task.done() for task in tasks):
+            item = await mailbox.take(1.0)
+            if isinstance(item, Delivery):
+                item.entry.text.encode()
+
+
 async def serve(side: Side) -> None:
     """The worker process of one side."""
+    if side == FEED:
+        await watch()
+        return
     durability = {"durable": "awaited", "buffered": "buffered"}.get(side)
     plugins = []
     if durability is not None:
@@ -291,9 +322,12 @@ if __name__ == "__main__":
     parser.add_argument(
         "--quick", action="store_true", help=f"at most a minute: {QUICK} instead of {FULL}"
     )
-    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--watched", action="store_true", help="somebody follows the live feed meanwhile"
+    )
+    parser.add_argument("--serve", choices=(*SIDES, FEED), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         asyncio.run(serve(given.serve))
     else:
-        asyncio.run(main(QUICK if given.quick else FULL))
+        asyncio.run(main(QUICK if given.quick else FULL, watched=given.watched))
