@@ -101,14 +101,14 @@ def recorded() -> str:
     return f"""{_INTO_REPORTED}SELECT namespace, kind, run_id, run_key, status, data,
         (SELECT j->>'report' FROM given) FROM (
         {_run("run_rows", "CASE WHEN n.finished_at IS NULL THEN 0 ELSE 2 END AS place, ")}
-        LEFT JOIN {{schema}}.run b ON b.id = n.id
+        LEFT JOIN LATERAL ({_before("run", _RUN_SHOWN)}) b ON true
         WHERE (b.id IS NULL OR {_differs(_RUN_SHOWN)})
           AND (SELECT coalesce((j->>'announce')::boolean, true) FROM given)
         UNION ALL
         SELECT 1, n.namespace, 'step', NULL, n.run_key, n.status,
                {_data(STEP_SCALARS, STEP_VALUES)}
         FROM step_rows n
-        LEFT JOIN {{schema}}.step b ON b.id = n.id
+        LEFT JOIN LATERAL ({_before("step", _STEP_SHOWN)}) b ON true
         WHERE (b.id IS NULL OR {_differs(_STEP_SHOWN)})
           AND (SELECT coalesce((j->>'announce')::boolean, true) FROM given)
     ) shown ORDER BY place"""
@@ -135,6 +135,13 @@ def _data(scalars: tuple[str, ...], values: tuple[str, ...]) -> str:
         f"jsonb_strip_nulls(to_jsonb((SELECT x FROM (SELECT {row}) x)))"
         f" || jsonb_build_object({named})"
     )
+
+
+def _before(table: str, columns: tuple[str, ...]) -> str:
+    """The row before the statement. With LIMIT, so that it is always looked up by its key: a plan
+    that was made while the table was small would read all of it."""
+    names = ", ".join(dict.fromkeys(column.split(" ")[0] for column in columns))
+    return f"SELECT id, {names} FROM {{schema}}.{table} WHERE id = n.id LIMIT 1"
 
 
 def _differs(columns: tuple[str, ...]) -> str:
