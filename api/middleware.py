@@ -40,6 +40,9 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -53,6 +56,22 @@ class RequestContext:
                 await answer.apologize(scope, receive)
             finally:
                 self._record(scope, answer.status, time.perf_counter() - started)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A connection that lasts: logged when it ends, for it is known then how long it took."""
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=_request_id(scope)):
+            try:
+                await self._app(scope, receive, send)
+            except Exception:
+                logger.exception("unexpected error", extra={"event": "socket.crashed"})
+                raise
+            finally:
+                logger.info(
+                    "WebSocket %s ended",
+                    scope["path"],
+                    extra={"event": "socket", "seconds": round(time.perf_counter() - started, 3)},
+                )
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = _template(scope)

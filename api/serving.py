@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from contextlib import suppress
 from typing import Any
@@ -27,8 +28,17 @@ def serve(settings: ApiSettings) -> bool:
     return server.started
 
 
+class _WithoutSocketLines(logging.Filter):
+    """uvicorn logs the whole URL of each WebSocket, with keys and tickets in it;
+    `api.middleware` has a line of its own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return '"WebSocket %s"' not in str(record.msg)
+
+
 def server_config(settings: ApiSettings, spans: Tracing | None = None) -> uvicorn.Config:
     """uvicorn's settings from ours."""
+    logging.getLogger("uvicorn.error").addFilter(_WITHOUT_SOCKET_LINES)
     return uvicorn.Config(
         create_app(settings, spans),
         host=settings.api_host,
@@ -38,6 +48,9 @@ def server_config(settings: ApiSettings, spans: Tracing | None = None) -> uvicor
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace,
     )
+
+
+_WITHOUT_SOCKET_LINES = _WithoutSocketLines()
 
 
 class Server(uvicorn.Server):

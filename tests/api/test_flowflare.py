@@ -582,7 +582,10 @@ async def test_the_socket(served_api: str, database: str) -> None:
         assert (await client.get("/api/tracker-websocket")).status_code == 426
 
 
-async def test_the_socket_with_a_key_in_its_path(database: str, secret: str) -> None:
+async def test_the_socket_with_a_key_in_its_path(
+    database: str, secret: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     with listening(api_settings(database, auth="on")) as url:
         base = url.replace("http", "ws", 1)
         with pytest.raises(InvalidStatus) as denied:
@@ -591,3 +594,6 @@ async def test_the_socket_with_a_key_in_its_path(database: str, secret: str) -> 
         assert denied.value.response.status_code == 401
         async with connect(f"{base}/k/{secret}/api/tracker-websocket") as opened:
             assert (await frame(opened))["type"] == "initial_data"
+    told = [record.getMessage() for record in caplog.records]
+    assert "WebSocket /flowflare/api/tracker-websocket ended" in told
+    assert not any(secret in line for line in told)
