@@ -3,7 +3,7 @@
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 NEWER   := import sys; sys.exit(sys.version_info < (3, 11))
 BIN     := .venv/bin
-BENCHES := overhead queries history
+BENCHES := overhead queries history live
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -28,6 +28,10 @@ def serve(settings: ApiSettings) -> bool:
     return server.started
 
 
+FRAME_MAX = 65_536
+"""Bytes of a frame that a client may send; what they ask for is short."""
+
+
 class _WithoutSocketLines(logging.Filter):
     """uvicorn logs the whole URL of each WebSocket, with keys and tickets in it;
     `api.middleware` has a line of its own."""
@@ -47,6 +51,7 @@ def server_config(settings: ApiSettings, spans: Tracing | None = None) -> uvicor
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace,
+        ws_max_size=FRAME_MAX,
     )
 
 

@@ -69,6 +69,7 @@ class Round:
     committed: dict[int, float] = field(default_factory=dict[int, float])
     latencies: list[float] = field(default_factory=list[float])
     written: int = 0
+    idle_bytes: int = 0
 
     def percentile(self, percent: int) -> float:
         """Milliseconds."""
@@ -90,11 +91,10 @@ async def measure(seconds: float, console: Console) -> None:
         mixed = await play(
             "490 on one ref, 10 on everything", ON_EVERYTHING, api, writer, runs, seconds
         )
-        idle = memory(api.pid)
         await leave(mixed)
-        everyone = await play("500 on everything", SOCKETS, api, writer, runs, seconds)
+        everyone = await play("500 on everything", SOCKETS, api, writer, runs, 10.0)
         await leave(everyone)
-    per_socket = (idle - before) / SOCKETS
+    per_socket = (mixed.idle_bytes - before) / SOCKETS
     show(console, (mixed, everyone), per_socket)
     finish(
         "live",
@@ -201,6 +201,7 @@ async def play(
         played.watchers.append(Watcher(socket, everything))
     readers = [asyncio.create_task(_read(played, watcher)) for watcher in played.watchers]
     await asyncio.sleep(1.0)
+    played.idle_bytes = memory(api.pid)
     await _change(played, writer, runs, seconds)
     await asyncio.sleep(SETTLED)
     with suppress(TimeoutError):

@@ -126,7 +126,7 @@ def step_fields(
         "workflow_run_id": run_id,
         "step_name": step["name"],
         "status": _step_word(step),
-        "step_index": detail["index"] if step["kind"] == StepKind.EXTERNAL else place,
+        "step_index": detail.get("index", place) if step["kind"] == StepKind.EXTERNAL else place,
         "state": _state(step, output),
         "started_at": _time(step["started_at"]),
         "completed_at": _time(step["finished_at"]),

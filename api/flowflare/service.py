@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from typing import Any
 from uuid import UUID
 
@@ -11,15 +10,12 @@ from api.auth import Caller
 from api.deps import Services
 from api.flowflare import requests
 from api.flowflare.rendering import (
-    run_fields,
     run_shape,
-    step_fields,
-    stringify,
     tree_filter,
-    wire_id,
 )
+from api.flowflare.updates import Updates
 from tracker.core.ids import external_run_id
-from tracker.core.status import RunStatus, StepStatus
+from tracker.core.status import RunStatus
 from tracker.errors import (
     InvalidRequest,
     NotAllowed,
@@ -27,20 +23,15 @@ from tracker.errors import (
     StartRejected,
     UnknownWorkflowType,
 )
-from tracker.feed.entries import Entry
 from tracker.models.external import ReportRun
 from tracker.models.wire import StartRun
-from tracker.store.announcing import STEP_SCALARS, STEP_VALUES
 from tracker.store.external_runs import workflow_of_number
 from tracker.store.run_detail import check_run_within
-from tracker.store.run_trees import find_tree, list_trees, run_with_values, step_output
+from tracker.store.run_trees import find_tree, list_trees
 from tracker.store.workflow_types import WorkflowTypeCatalog
 from tracker.temporal.start_service import StartOutcome
 
 logger = logging.getLogger(__name__)
-
-FRAMES_KEPT = 1000
-_STEP_BLANK = dict.fromkeys((*STEP_SCALARS, *STEP_VALUES, "output_id"))
 
 
 class Flowflare:
@@ -49,7 +40,7 @@ class Flowflare:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._catalog = WorkflowTypeCatalog(services.database, services.namespace)
-        self._frames: OrderedDict[int, str] = OrderedDict()
+        self.updates = Updates(services.database, services.namespace)
 
     async def start(self, body: Any, caller: Caller) -> dict[str, Any]:
         """Start on Temporal what its workers know, else keep a run that its owner reports."""
@@ -108,19 +99,6 @@ class Flowflare:
             return await self._step_update(update, caller, verbatim)
         # It names its step by an index alone, of no run: what it says, the step's own update said.
         return {"inserted": True, "id": update.workflow_step_id}
-
-    async def frame(self, entry: Entry) -> str:
-        """A change as an update: as it came, where it came as one; made once for all sockets."""
-        known = self._frames.get(entry.seq)
-        if known is not None:
-            return known
-        report = entry.row["report"]
-        data = stringify(await self._told(entry)) if report is None else report
-        frame = f'{{"type":"update","data":{data}}}'
-        self._frames[entry.seq] = frame
-        if len(self._frames) > FRAMES_KEPT:
-            self._frames.popitem(last=False)
-        return frame
 
     def _params(self, asked: requests.StartWorkflow) -> dict[str, Any]:
         params = asked.params or {}
@@ -244,29 +222,3 @@ class Flowflare:
         asked = tree_filter(status, ref_id, ref_type, limit or 20, offset or 0)
         trees = await list_trees(self._services.database, self._services.namespace, asked)
         return [run_shape(tree) for tree in trees]
-
-    async def _told(self, entry: Entry) -> dict[str, Any]:
-        row, data = entry.row, entry.row["data"]
-        services = self._services
-        tree = None
-        if entry.run_id is not None:
-            tree = await run_with_values(services.database, services.namespace, entry.run_id)
-        if row["kind"] == "run":
-            if tree is None:
-                return {"type": "run_update", "run_update": {"id": str(entry.run_id)}}
-            # As of this change, whatever became of the run since; its values only where they are.
-            fields = ("status", "metadata", "waiting_on", "finished_at", "error_type")
-            then = {name: data.get(name) for name in (*fields, "error_message")}
-            if then["status"] != RunStatus.COMPLETED:
-                then["output_id"] = None
-            then["error_stack"] = tree.run["error_stack"] if then["error_type"] else None
-            shown = run_fields(
-                type(tree)(tree.run | then, (), {}, tree.values, tree.workflow_number)
-            )
-            return {"type": "run_update", "run_update": shown}
-        place, output = await step_output(services.database, UUID(data["id"]))
-        run_id = str(entry.run_id) if tree is None else wire_id(tree.run)
-        step = _STEP_BLANK | data
-        if step["status"] != StepStatus.COMPLETED:
-            output = None
-        return {"type": "step_update", "step_update": step_fields(step, run_id, place, output)}

@@ -77,7 +77,7 @@ class TrackerSocket:
             try:
                 item = await self._mailbox.take(HEARTBEAT)
                 if isinstance(item, Delivery):
-                    await self._websocket.send_text(await self._flowflare.frame(item.entry))
+                    await self._websocket.send_text(await self._flowflare.updates.frame(item.entry))
                 elif isinstance(item, Resync) and item.why is Why.LOST:
                     await self._begin()
             except TransientError as error:

@@ -19,6 +19,7 @@ from tracker.feed.sequencer import Sequencer
 from tracker.models.feed import ChangeFilter
 from tracker.store.changes import feed_position
 from tracker.store.database import Database, dedicated
+from tracker.store.erase import erase
 from tracker.store.record import write_batch
 from tracker.store.snapshots import take_snapshot
 
@@ -237,3 +238,21 @@ async def test_a_second_sequencer_takes_over(store: Database) -> None:
         await write(store, ARun().started())
         await watcher.until(1)
         assert second.counters.leading
+
+
+async def test_what_was_told_of_an_erased_run_is_deleted(store: Database) -> None:
+    run, other = ARun(), ARun(ref=Ref("order", "o-2"))
+    async with feeding(store) as feed:
+        watcher = await watching(feed)
+        await write(store, run.started(metadata={"who": "lovelace"}), other.started())
+        await write(store, attempts_of(run)[0])
+        await write(store, run.closed(from_history=True))
+        await watcher.until(4)
+        await erase(store, "default", Ref("order", "o-1"))
+        [*_, last] = await watcher.until(5)
+    assert "lovelace" not in last.text
+    async with store.connection() as connection:
+        cursor = await connection.execute("SELECT seq, data FROM flowtrail.change ORDER BY seq")
+        rows = await cursor.fetchall()
+    assert len(rows) == 2
+    assert not any("lovelace" in str(row["data"]) for row in rows)

@@ -28,7 +28,6 @@ from tracker.core.events import (
 from tracker.core.payloads import StoredPayload
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
-    CLOSED_STEP_STATUSES,
     AttemptOutcome,
     RunStatus,
     StepKind,
@@ -233,10 +232,11 @@ def _is_under_way(known: KnownExternalStep | None) -> bool:
 
 def _is_repeated(known: KnownExternalStep | None, report: StepReport) -> bool:
     """Whether the same end is told again: no new try has begun since."""
-    if known is None or known.last_started_at is None or report.started_at is not None:
+    if known is None or known.last_started_at is None:
         return False
     told = StepStatus.SCHEDULED if report.next_retry_at is not None else report.status
-    return known.status is told
+    later = report.attempt is not None and report.attempt > known.attempts
+    return known.status is told and not later
 
 
 def _start(
@@ -246,7 +246,7 @@ def _start(
     started_at, number = report.started_at or at, report.attempt or 1
     if known is not None and known.last_started_at is not None:
         same = report.started_at is not None and report.started_at <= known.last_started_at
-        if _is_under_way(known) or (same and known.status in CLOSED_STEP_STATUSES):
+        if _is_under_way(known) or same:
             return None
         started_at = max(started_at, known.last_started_at + _TICK)
         number = report.attempt or known.attempts + 1

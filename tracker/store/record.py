@@ -58,7 +58,8 @@ async def execute(
     # A raw cursor sends the statement as it is: the usual one would look for placeholders in its
     # 18 kB each time, which costs as much as the rest of the call.
     cursor = psycopg.AsyncRawCursor(connection)
-    await cursor.execute(statement(schema), [encoded.decode()], prepare=prepare)
+    sql = statement(schema, with_runs=not encoded.startswith(_WITHOUT_RUNS))
+    await cursor.execute(sql, [encoded.decode()], prepare=prepare)
 
 
 def encode(batch: Batch, *, announce: bool = True, report: str | None = None) -> bytes:
@@ -70,23 +71,38 @@ def encode(batch: Batch, *, announce: bool = True, report: str | None = None) ->
     """
     return orjson.dumps(
         {
-            "announce": announce,
-            "report": report,
+            # First, and in this order: `execute` looks whether these are empty.
             "run": _sorted(batch.runs),
+            "ref": [_ref(run_id, ref) for run_id, ref in sorted(batch.refs, key=str)],
+            "workflow_type": [_workflow_type(t) for _, t in sorted(batch.workflow_types.items())],
             "step": _sorted(batch.steps),
             "attempt": _sorted(batch.attempts),
             "payload": [payload_row(key, batch.payloads[key]) for key in sorted(batch.payloads)],
-            "ref": [_ref(run_id, ref) for run_id, ref in sorted(batch.refs, key=str)],
-            "workflow_type": [_workflow_type(t) for _, t in sorted(batch.workflow_types.items())],
+            "announce": announce,
+            "report": report,
         }
     )
 
 
+_WITHOUT_RUNS = b'{"run":[],"ref":[],"workflow_type":[],'
+
+
 @cache
-def statement(schema: str) -> LiteralString:
-    """The SQL that `execute` runs for a schema; its parameter is `$1`, for a raw cursor."""
-    upserts = ",\n".join(_upsert(table) for table in (RUN, STEP, ATTEMPT))
-    sql = f"WITH {_GIVEN},\n{upserts},\n{_SATELLITES}"
+def statement(schema: str, *, with_runs: bool = True) -> LiteralString:
+    """The SQL that `execute` runs for a schema; its parameter is `$1`, for a raw cursor.
+
+    Args:
+        with_runs: Whether the batch has runs, refs or workflow types; without them it does as well.
+    """
+    runs = _upsert(RUN) if with_runs else _NO_RUNS
+    ctes = [_GIVEN, runs, _upsert(STEP), _upsert(ATTEMPT), _OF_STEPS]
+    counted = _STEPS_COUNTED
+    if with_runs:
+        ctes.append(_OF_RUNS)
+        counted += _RUNS_COUNTED
+    # Named in the order in which tables are written, for that is what Postgres follows.
+    counts = ", ".join(f"(SELECT count(*) FROM {name})" for name in counted)
+    sql = f"WITH {f',{chr(10)}'.join(ctes)}\nSELECT {counts}"
     return cast("LiteralString", sql.replace("{schema}", f'"{schema}"'))
 
 
@@ -192,7 +208,7 @@ def _given(column: Column) -> str:
             SELECT key FROM jsonb_each({patch}) WHERE value = 'null') END"""
 
 
-_SATELLITES = f"""payload_rows AS (
+_OF_STEPS = f"""payload_rows AS (
     INSERT INTO {{schema}}.payload (id, treatment, encoding, size, digest, body, data, key_id)
     SELECT id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64'),
         key_id
@@ -203,22 +219,6 @@ _SATELLITES = f"""payload_rows AS (
         SELECT unnest(ARRAY[input_id, output_id]) FROM run_rows
         UNION ALL SELECT unnest(ARRAY[input_id, output_id]) FROM step_rows) ELSE true END
     ON CONFLICT (id) DO NOTHING
-    RETURNING 1
-),
-labeled AS (
-    SELECT r.id, r.namespace, r.ordered_at, r.metadata
-    FROM run_rows r, given
-    WHERE r.id IN (SELECT id FROM jsonb_to_recordset(j->'run') AS x(id uuid, metadata jsonb)
-                   WHERE metadata IS NOT NULL)
-),
-label_rows AS (
-    INSERT INTO {{schema}}.run_label AS kept (run_id, key, value, namespace, ordered_at)
-    SELECT r.id, e.key, e.value #>> '{{}}', r.namespace, r.ordered_at
-    FROM labeled r, jsonb_each(r.metadata) e
-    WHERE jsonb_typeof(e.value) IN ('string', 'number', 'boolean')
-      AND length(e.value #>> '{{}}') <= {LABEL_MAX} AND length(e.key) <= {LABEL_MAX}
-    ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
-    WHERE kept.value <> excluded.value
     RETURNING 1
 ),
 failed AS (
@@ -294,6 +294,27 @@ failure_states AS (
            AND (t.status, t.attempts) IS DISTINCT FROM (s.status, s.attempts)))
     RETURNING 1
 ),
+announced AS (
+    {recorded()}
+    RETURNING 1
+)"""
+
+_OF_RUNS = f"""labeled AS (
+    SELECT r.id, r.namespace, r.ordered_at, r.metadata
+    FROM run_rows r, given
+    WHERE r.id IN (SELECT id FROM jsonb_to_recordset(j->'run') AS x(id uuid, metadata jsonb)
+                   WHERE metadata IS NOT NULL)
+),
+label_rows AS (
+    INSERT INTO {{schema}}.run_label AS kept (run_id, key, value, namespace, ordered_at)
+    SELECT r.id, e.key, e.value #>> '{{}}', r.namespace, r.ordered_at
+    FROM labeled r, jsonb_each(r.metadata) e
+    WHERE jsonb_typeof(e.value) IN ('string', 'number', 'boolean')
+      AND length(e.value #>> '{{}}') <= {LABEL_MAX} AND length(e.key) <= {LABEL_MAX}
+    ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value
+    WHERE kept.value <> excluded.value
+    RETURNING 1
+),
 label_gone AS (
     DELETE FROM {{schema}}.run_label l USING labeled r
     WHERE l.run_id = r.id AND NOT EXISTS (
@@ -339,21 +360,24 @@ type_rows AS (
     WHERE excluded.registered_at IS NOT NULL
     RETURNING 1
 ),
-announced AS (
-    {recorded()}
-    RETURNING 1
-),
 confirmed AS (
     -- A worker runs it: the start has arrived, whatever the caller of Temporal saw. A row whose
     -- run is to be canceled stays for the relay.
     DELETE FROM {{schema}}.outbox o USING run_rows r
     WHERE o.id = r.id AND r.accepted_at IS NOT NULL AND o.cancel_requested_at IS NULL
     RETURNING 1
+)"""
+
+_STEPS_COUNTED = (
+    "run_rows",
+    "step_rows",
+    "attempt_rows",
+    "payload_rows",
+    "failure_rows",
+    "failure_states",
+    "announced",
 )
-SELECT (SELECT count(*) FROM run_rows), (SELECT count(*) FROM step_rows),
-       (SELECT count(*) FROM attempt_rows), (SELECT count(*) FROM payload_rows),
-       (SELECT count(*) FROM failure_rows), (SELECT count(*) FROM failure_states),
-       (SELECT count(*) FROM label_rows), (SELECT count(*) FROM label_gone),
-       (SELECT count(*) FROM ref_rows), (SELECT count(*) FROM workflow_rows),
-       (SELECT count(*) FROM type_rows), (SELECT count(*) FROM announced),
-       (SELECT count(*) FROM confirmed)"""
+_RUNS_COUNTED = ("label_rows", "label_gone", "ref_rows", "workflow_rows", "type_rows", "confirmed")
+# Most batches are of steps alone, and their step waits for them: they go without all that follows
+# from runs.
+_NO_RUNS = "run_rows AS (SELECT * FROM {schema}.run WHERE false)"
