@@ -9,32 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from api.auth import Caller, check_scope, identify
 from api.deps import Services
 from api.errors import RETRY_AFTER_SECONDS, error_response, status_of
-from api.live.watching import HEARTBEAT, RECHECK_EVERY, begin, permitted
+from api.live.connection import AGAIN_AFTER, LiveConnection
+from api.live.watching import HEARTBEAT, begin, permitted
 from tracker.errors import Conflict, InvalidRequest, NotAllowed, TrackerError, TransientError
 from tracker.feed.entries import Entry
 from tracker.feed.feed import Subscription
-from tracker.feed.mailbox import Delivery, Mailbox, Resync, Why
+from tracker.feed.mailbox import Delivery, Resync, Why
 from tracker.models.feed import REQUESTS, SUBSCRIPTIONS_MAX, ChangeFilter, Subscribe, Unsubscribe
-
-logger = logging.getLogger(__name__)
 
 FRAMES_KEPT = 8
 """Of one change: most clients give their subscriptions the same few names."""
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
-RESTARTING = 1012
-NO_LONGER_ALLOWED = 4401
-"""Close codes; the last of our own range, after HTTP's 401."""
 
 
 async def admitted(websocket: WebSocket, services: Services, scope: Any) -> Caller | None:
@@ -78,71 +71,16 @@ def check_origin(websocket: WebSocket, services: Services) -> None:
         )
 
 
-async def run_until_first(*coroutines: Any) -> Any:
-    """Run things at once until one of them ends, and return, or raise, what it comes to."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(iter(done)).result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def expiry(services: Services, caller: Caller) -> int:
-    """Waits until the caller may no longer be connected; returns the close code."""
-    while True:
-        await asyncio.sleep(RECHECK_EVERY)
-        try:
-            if not await services.authenticator.still_valid(caller):
-                return NO_LONGER_ALLOWED
-        except TransientError:
-            continue
-
-
-async def stop(services: Services) -> int:
-    """Waits until the process is to stop; returns the close code."""
-    await services.stopping.wait()
-    return RESTARTING
-
-
-class Socket:
+class Socket(LiveConnection):
     """One connection."""
 
     def __init__(self, websocket: WebSocket, services: Services, caller: Caller) -> None:
-        self._websocket = websocket
-        self._services = services
-        self._caller = caller
-        self._mailbox = Mailbox(services.feed)
+        super().__init__(websocket, services, caller)
         self._named: dict[str, _Named] = {}
         self._names: dict[Subscription, _Named] = {}
 
-    async def serve(self) -> None:
-        """Serve until either side ends it."""
-        with self._services.live_connections.one_more():
-            await self._websocket.accept()
-            try:
-                code = await run_until_first(
-                    self._read(),
-                    self._send(),
-                    expiry(self._services, self._caller),
-                    stop(self._services),
-                )
-                await self._websocket.close(code)
-            except WebSocketDisconnect:
-                pass
-            finally:
-                self._mailbox.close()
-
-    async def _read(self) -> int:
-        while True:
-            message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code") or GOING_AWAY)
-            await self._handle(message.get("text") or message.get("bytes") or "")
-
-    async def _handle(self, text: str | bytes) -> None:
+    async def handle(self, text: str | bytes) -> None:
+        """See `LiveConnection`."""
         name = None
         try:
             request = REQUESTS.validate_json(text)
@@ -152,85 +90,79 @@ class Socket:
             elif isinstance(request, Unsubscribe):
                 await self._unsubscribe(request.id)
             else:
-                await self._tell({"type": "pong"})
+                await self.tell({"type": "pong"})
         except ValidationError as error:
-            await self._tell(_wrong_frame(error, text))
+            await self.tell(_wrong_frame(error, text))
         except TrackerError as error:
-            await self._tell(_failed(error, name))
+            await self.tell(_failed(error, name))
 
     async def _subscribe(self, request: Subscribe) -> None:
         if request.id in self._named:
             raise Conflict(f"this connection has a subscription {request.id!r}; unsubscribe first")
         if len(self._named) >= SUBSCRIPTIONS_MAX:
             raise InvalidRequest(f"one connection has {SUBSCRIPTIONS_MAX} subscriptions at most")
-        filters = await permitted(self._services, self._caller, request.filters)
+        filters = await permitted(self.services, self.caller, request.filters)
         named = _Named(request.id, filters, request.snapshot)
         self._named[request.id] = named
         try:
-            await self._begin(named, request.after)
+            await self._start(named, request.after)
         except TrackerError:
             del self._named[request.id]
             raise
 
-    async def _begin(self, named: _Named, after: int | None) -> None:
-        beginning = await begin(self._services, self._mailbox, named.filters, after, named.runs)
+    async def _start(self, named: _Named, after: int | None) -> None:
+        beginning = await begin(self.services, self.mailbox, named.filters, after, named.runs)
         if beginning.snapshot is None:
-            await self._tell({"type": "subscribed", "id": named.name, "seq": after})
+            await self.tell({"type": "subscribed", "id": named.name, "seq": after})
         else:
             shown = beginning.snapshot.model_dump_json(exclude_none=True)
-            await self._websocket.send_text(named.frame("snapshot", shown))
+            await self.send(named.frame("snapshot", shown))
+        if self._named.get(named.name) is not named:  # It was ended meanwhile.
+            return
         self._names[beginning.subscription] = named
         named.subscription = beginning.subscription
-        self._mailbox.add(beginning.subscription)
+        self.mailbox.add(beginning.subscription)
 
     async def _unsubscribe(self, name: str) -> None:
         named = self._named.pop(name, None)
         if named is None:
             raise InvalidRequest(f"this connection has no subscription {name!r}")
         if named.subscription is not None:
-            self._mailbox.remove(named.subscription)
+            self.mailbox.remove(named.subscription)
             self._names.pop(named.subscription, None)
-        await self._tell({"type": "unsubscribed", "id": name})
+        await self.tell({"type": "unsubscribed", "id": name})
 
-    async def _send(self) -> int:
-        while True:
-            try:
-                # What is here already is taken without a timer: those cost more than the rest.
-                item = self._mailbox.ready() or await self._mailbox.take(HEARTBEAT)
-                if isinstance(item, Delivery):
-                    named = self._names[item.subscription]
-                    await self._websocket.send_text(named.change(item.entry))
-                elif isinstance(item, Resync):
-                    await self._resync(item)
-                elif (reached := self._mailbox.reached) is not None:
-                    await self._tell({"type": "heartbeat", "seq": reached})
-            except TransientError as error:
-                logger.debug("a socket waits: %s", error)
-                await asyncio.sleep(0.5)
+    async def deliver(self) -> None:
+        """See `LiveConnection`."""
+        # What is here already is taken without a timer: those cost more than the rest.
+        item = self.mailbox.ready() or await self.mailbox.take(HEARTBEAT)
+        if isinstance(item, Delivery):
+            await self.send(self._names[item.subscription].change(item.entry))
+        elif isinstance(item, Resync):
+            await self._resync(item)
+        elif (reached := self.mailbox.reached) is not None:
+            await self.tell({"type": "heartbeat", "seq": reached})
 
     async def _resync(self, resync: Resync) -> None:
         named = self._names[resync.subscription]
         told = {"type": "resync", "id": named.name, "reason": str(resync.why)}
-        await self._tell(told)
+        await self.tell(told)
         if resync.why is Why.LOST:
-            del self._names[resync.subscription]
+            self._names.pop(resync.subscription, None)
             named.subscription = None
             await self._again(named)
 
     async def _again(self, named: _Named) -> None:
         while self._named.get(named.name) is named:
             try:
-                await self._begin(named, None)
+                await self._start(named, None)
             except TransientError:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(AGAIN_AFTER)
             except TrackerError as error:
                 del self._named[named.name]
-                await self._tell(_failed(error, named.name))
+                await self.tell(_failed(error, named.name))
             else:
                 return
-
-    async def _tell(self, frame: dict[str, Any]) -> None:
-        await self._websocket.send_text(json.dumps(frame, separators=(",", ":")))
 
 
 class _Named:

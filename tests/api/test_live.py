@@ -328,7 +328,7 @@ async def test_who_is_kept_to_some_runs_sees_no_others(database: str) -> None:
 
 
 async def test_a_revoked_key_is_cut_off(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.live.socket.RECHECK_EVERY", 0.1)
+    monkeypatch.setattr("api.live.connection.RECHECK_EVERY", 0.1)
     async with guarded(database) as (url, pool):
         _, secret = await keys.create(pool, "reader", ["read"])
         async with socket(url, additional_headers={"X-API-Key": secret}) as opened:

@@ -116,7 +116,8 @@ async def troubled(folder: Path) -> AsyncGenerator[Trouble]:
 
 async def watch(address: str, seqs: list[int], ref: str | None) -> None:
     """The SDK's watch, from the first change on."""
-    async with AsyncTrackerClient(f"http://{address}") as client:
+    # It is to come up whatever the first blows are.
+    async with AsyncTrackerClient(f"http://{address}", retries=1000) as client:
         async for told in client.watch(after=0, ref=ref):
             assert not isinstance(told, Snapshot)
             seqs.append(told.seq)
@@ -190,7 +191,7 @@ async def test_every_change_reaches_everybody_once(soaking: bool, folder: Path) 
             ended = {row["run_id"] for row in rows if row["status"] == "completed"}
             due = [row["seq"] for row in rows]
             mine = [row["seq"] for row in rows if row["ref_id"] == "o-1"]
-            assert not any(task.done() for task in tasks), [t for t in tasks if t.done()]
+            check_alive(tasks)
             return (
                 ended >= set(written)
                 and all(len(seqs) >= len(due) for seqs in everything)
@@ -212,6 +213,12 @@ async def test_every_change_reaches_everybody_once(soaking: bool, folder: Path) 
         assert seqs == due, trouble.blows
     for seqs in of_ref:
         assert seqs == mine, trouble.blows
+
+
+def check_alive(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            raise RuntimeError("a watcher gave up") from task.exception()
 
 
 async def changes(database: Database) -> list[dict[str, Any]]:

@@ -78,7 +78,11 @@ class Mailbox:
     @property
     def reached(self) -> int | None:
         """The seq up to which everything was taken; None while something is on its way."""
-        return None if self._waiting or self._resyncs or self._behind else self._feed.head
+        if self._waiting or self._resyncs or self._behind:
+            return None
+        # Who has read the table may be ahead of the process.
+        head = self._feed.head
+        return min((max(head, member.cursor) for member in self._members), default=head)
 
     def receive(self, subscription: Subscription, entry: Entry) -> None:
         """Take in a live change."""
