@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, field_validator, model_validator
 
 from tracker.core.ids import Ref
 from tracker.core.status import RunStatus, StepStatus
@@ -27,7 +27,15 @@ StepReportStatus = Literal[
     StepStatus.CANCELED,
     StepStatus.TIMED_OUT,
 ]
-Text = Annotated[str, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("expected no NUL, which Postgres cannot hold")
+    return text
+
+
+Text = Annotated[str, Field(max_length=65_536), AfterValidator(_without_nul)]
 
 
 class ReportedError(Wire):
