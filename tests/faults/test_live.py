@@ -163,6 +163,7 @@ async def write(dsn: str, stop: asyncio.Event) -> list[UUID]:
     return written
 
 
+@pytest.mark.timeout(600)
 async def test_every_change_reaches_everybody_once(soaking: bool, folder: Path) -> None:
     draw = random.Random()
     async with troubled(folder) as trouble, AsyncExitStack() as stack:
