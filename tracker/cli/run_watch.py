@@ -66,7 +66,7 @@ def watch(
         elif run_id is not None and sys.stdout.isatty():
             _draw(events)
         else:
-            _print_lines(events, one=run_id is not None)
+            print_lines(events, one=run_id is not None)
 
 
 def has_ended(told: Told) -> bool:
@@ -84,7 +84,8 @@ def _print_json(events: Iterable[Told], *, one: bool) -> None:
             return
 
 
-def _print_lines(events: Iterable[Told], *, one: bool) -> None:
+def print_lines(events: Iterable[Told], *, one: bool) -> None:
+    """Print each event as a line; `one`: until the run that is watched has ended."""
     console = Console(soft_wrap=True, highlight=False)
     for told in events:
         for line in _lines(told):
@@ -117,7 +118,8 @@ def _line(
     if step is not None:
         what, status, trouble = f"{step.kind} {step.name}", step.status, step.error
     moment = at or (None if step is None else step.finished_at or step.started_at)
-    parts: list[Any] = [moment, run_id, ref, what, status, _tries(step)]
+    confirmed = "confirmed by history" if run is not None and run.from_history else None
+    parts: list[Any] = [moment, run_id, ref, what, status, confirmed, _tries(step)]
     if trouble is not None:
         parts.append(f"{trouble.type}: {trouble.message or 'no message kept'}")
     return Text("  ").join(cell(part) for part in parts if part not in (None, ""))

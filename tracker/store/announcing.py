@@ -85,7 +85,6 @@ _STEP_SHOWN = (
     "progress_at",
     "error_type",
     "error_message",
-    "detail",
 )
 
 
