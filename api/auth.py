@@ -26,7 +26,6 @@ from tracker.errors import NotAllowed, NotAuthenticated
 from tracker.store import tickets
 from tracker.store.database import Database
 from tracker.store.keys import PREFIX, SCOPES, ApiKey, Scope, find_by_secret, is_valid
-from tracker.store.run_detail import check_run_within
 
 CACHE_SECONDS = 5.0
 """How long a revoked key may go on working in a process that has just seen it."""
@@ -263,14 +262,7 @@ async def _check_reached(
         )
     run_id = run_of(request.path_params)
     if run_id is not None:
-        only = caller.restriction
-        await check_run_within(
-            database,
-            namespace,
-            run_id,
-            ref_types=only.ref_types,
-            workflow_types=only.workflow_types,
-        )
+        await caller.restriction.check_run(database, namespace, run_id)
 
 
 def scope_of(call: Callable[..., Any]) -> Scope | None:

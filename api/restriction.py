@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from tracker.errors import NotAllowed
@@ -16,6 +16,10 @@ from tracker.models.external import ReportRun
 from tracker.models.feed import ChangeFilter
 from tracker.models.filters import RunFilter, WorkflowFilter
 from tracker.models.wire import StartRun
+from tracker.store.database import Database
+from tracker.store.run_detail import check_run_within
+
+F = TypeVar("F", RunFilter, ChangeFilter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Restriction:
     def __bool__(self) -> bool:
         return self.ref_types is not None or self.workflow_types is not None
 
-    def runs(self, filters: RunFilter) -> RunFilter:
+    def runs(self, filters: F) -> F:
         """The filter, kept to these runs.
 
         Raises:
@@ -46,18 +50,20 @@ class Restriction:
             }
         )
 
-    def changes(self, filters: ChangeFilter) -> ChangeFilter:
-        """The filter, kept to changes of these runs; not of one that names its run.
+    async def check_run(self, database: Database, namespace: str, run_id: UUID) -> None:
+        """Look at a run, by our id or Temporal's.
 
         Raises:
-            NotAllowed: As `runs`.
+            NotFound: It is another's, or there is none.
         """
-        return filters.model_copy(
-            update={
-                "workflow_type": self.types(filters.workflow_type),
-                "ref_type": self._ref_type(filters.ref_type),
-            }
-        )
+        if self:
+            await check_run_within(
+                database,
+                namespace,
+                run_id,
+                ref_types=self.ref_types,
+                workflow_types=self.workflow_types,
+            )
 
     def workflows(self, filters: WorkflowFilter) -> WorkflowFilter:
         """The filter, kept to workflows of these runs.

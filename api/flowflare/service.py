@@ -26,7 +26,6 @@ from tracker.errors import (
 from tracker.models.external import ReportRun
 from tracker.models.wire import StartRun
 from tracker.store.external_runs import workflow_of_number
-from tracker.store.run_detail import check_run_within
 from tracker.store.run_trees import find_tree, list_trees
 from tracker.store.workflow_types import WorkflowTypeCatalog
 from tracker.temporal.start_service import StartOutcome
@@ -179,17 +178,9 @@ class Flowflare:
         return {"inserted" if created else "updated": True, "id": str(step_id)}
 
     async def _check_within(self, run_id: UUID, caller: Caller, *, new: bool = False) -> None:
-        only = caller.restriction
-        if not only:
-            return
+        services = self._services
         try:
-            await check_run_within(
-                self._services.database,
-                self._services.namespace,
-                run_id,
-                ref_types=only.ref_types,
-                workflow_types=only.workflow_types,
-            )
+            await caller.restriction.check_run(services.database, services.namespace, run_id)
         except NotFound:
             if not new or await self._tree(run_id) is not None:
                 raise

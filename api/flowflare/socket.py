@@ -11,8 +11,8 @@ from starlette.websockets import WebSocket
 from api.auth import Caller
 from api.deps import Services
 from api.flowflare.service import Flowflare
-from api.live.connection import AGAIN_AFTER, LiveConnection
-from api.live.watching import HEARTBEAT, begin
+from api.live.connection import LiveConnection
+from api.live.watching import AGAIN_AFTER, HEARTBEAT, begin
 from tracker.errors import TrackerError, TransientError
 from tracker.feed.entries import Entry
 from tracker.feed.mailbox import Delivery, Resync, Why

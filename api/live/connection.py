@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.auth import Caller
 from api.deps import Services
-from api.live.watching import RECHECK_EVERY
+from api.live.watching import AGAIN_AFTER, RECHECK_EVERY
 from tracker.errors import TransientError
 from tracker.feed.mailbox import Mailbox
 
@@ -23,8 +23,6 @@ GOING_AWAY = 1001
 RESTARTING = 1012
 NO_LONGER_ALLOWED = 4401
 """Close codes; the last of our own range, after HTTP's 401."""
-AGAIN_AFTER = 0.5
-"""Seconds between two tries of what the database does not answer."""
 
 
 class LiveConnection(ABC):

@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket
 from api.auth import Caller, check_scope, identify
 from api.deps import Services
 from api.errors import RETRY_AFTER_SECONDS, error_response, status_of
-from api.live.connection import AGAIN_AFTER, LiveConnection
-from api.live.watching import HEARTBEAT, begin, permitted
+from api.live.connection import LiveConnection
+from api.live.watching import AGAIN_AFTER, HEARTBEAT, begin, permitted
 from tracker.errors import Conflict, InvalidRequest, NotAllowed, TrackerError, TransientError
 from tracker.feed.entries import Entry
 from tracker.feed.feed import Subscription

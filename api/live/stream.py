@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 from api.auth import Caller
 from api.deps import Services
-from api.live.watching import HEARTBEAT, RECHECK_EVERY, begin
+from api.live.watching import AGAIN_AFTER, HEARTBEAT, RECHECK_EVERY, begin
 from api.waiting import unless
 from tracker.errors import TrackerError, TransientError
 from tracker.feed.mailbox import Delivery, Mailbox, Resync, Why
@@ -18,7 +18,6 @@ from tracker.models.feed import ChangeFilter, Snapshot
 
 logger = logging.getLogger(__name__)
 
-AGAIN_AFTER = 0.5
 RETRY_MS = 1000
 """What browsers wait before they reconnect."""
 

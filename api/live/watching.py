@@ -10,11 +10,13 @@ from tracker.feed.entries import Interest
 from tracker.feed.feed import Subscription
 from tracker.feed.mailbox import Mailbox
 from tracker.models.feed import ChangeFilter, Snapshot
-from tracker.store.run_detail import check_run_within, get_run
+from tracker.store.run_detail import get_run
 from tracker.store.snapshots import take_snapshot
 
 HEARTBEAT = 15.0
 """Seconds of silence after which a connection is told how far the feed has come."""
+AGAIN_AFTER = 0.5
+"""Seconds between two tries of what the database does not answer."""
 RECHECK_EVERY = 30.0
 """Seconds between two looks whether a caller may still be connected."""
 
@@ -27,16 +29,8 @@ async def permitted(services: Services, caller: Caller, filters: ChangeFilter) -
         NotFound: There is no such run, or none that the caller may see.
     """
     if filters.run_id is None:
-        return caller.restriction.changes(filters)
-    only = caller.restriction
-    if only:
-        await check_run_within(
-            services.database,
-            services.namespace,
-            filters.run_id,
-            ref_types=only.ref_types,
-            workflow_types=only.workflow_types,
-        )
+        return caller.restriction.runs(filters)
+    await caller.restriction.check_run(services.database, services.namespace, filters.run_id)
     run = await get_run(services.database, services.namespace, filters.run_id)
     return filters.model_copy(update={"run_id": run.run_id})
 

@@ -12,7 +12,7 @@ from api.errors import READS, declared
 from api.routing import Route
 from tracker.errors import Conflict, NotFound, PayloadTooLarge
 from tracker.models.external import ReportedRun, ReportedStep, ReportRun, ReportStep
-from tracker.store.run_detail import check_run_within, run_exists
+from tracker.store.run_detail import run_exists
 
 router = APIRouter(prefix="/v1/external/runs", tags=["external"], route_class=Route)
 _FAILURES = declared(NotFound, Conflict, PayloadTooLarge, *READS)
@@ -65,10 +65,4 @@ async def permit(access: Access[Services], report: ReportRun) -> None:
     if not await run_exists(services.database, services.namespace, run_id):
         only.report(report)
         return
-    await check_run_within(
-        services.database,
-        services.namespace,
-        run_id,
-        ref_types=only.ref_types,
-        workflow_types=only.workflow_types,
-    )
+    await only.check_run(services.database, services.namespace, run_id)

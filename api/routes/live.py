@@ -126,14 +126,10 @@ async def _gone(services: Services) -> None:
 
 def _page(slice_: Slice) -> ChangePage:
     return ChangePage(
-        changes=[_change(entry) for entry in slice_.entries],
+        changes=[change_read(entry.row) for entry in slice_.entries],
         last_seq=slice_.through,
         more=not slice_.newest,
     )
-
-
-def _change(entry: Entry) -> Any:
-    return change_read(entry.row)
 
 
 async def _later(
@@ -155,4 +151,4 @@ async def _later(
     finally:
         mailbox.close()
     last = found[-1].seq if found else after
-    return ChangePage(changes=[_change(entry) for entry in found], last_seq=last)
+    return ChangePage(changes=[change_read(entry.row) for entry in found], last_seq=last)

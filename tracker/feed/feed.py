@@ -21,7 +21,6 @@ from tracker.feed.entries import Entry, Interest, InterestIndex
 from tracker.store.changes import (
     FeedSession,
     changes_within,
-    feed_position,
     feed_session,
 )
 from tracker.store.database import Database
@@ -134,14 +133,13 @@ class Feed:
         Raises:
             DatabaseUnavailable: Postgres is away.
         """
-        position = await feed_position(self._database)
-        if not position.kept_after <= after <= position.last_seq:
-            return Slice([], after, newest=False, lost=True)
-        rows, through, newest = await changes_within(
+        rows, through, position = await changes_within(
             self._database, self.namespace, interest.filters, after, limit
         )
+        if not position.kept_after <= after <= position.last_seq:
+            return Slice([], after, newest=False, lost=True)
         entries = [entry for entry in map(Entry, rows) if interest.wants(entry)]
-        return Slice(entries, through, through >= newest)
+        return Slice(entries, through, through >= position.last_seq)
 
     def recall(self, interest: Interest, after: int) -> Slice | None:
         """As `read`, from memory; None where that has no such place."""

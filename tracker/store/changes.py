@@ -193,24 +193,25 @@ async def pending_ids(connection: AsyncConnection, database: Database, namespace
 
 async def changes_within(
     database: Database, namespace: str, filters: ChangeFilter, after: int, limit: int
-) -> tuple[list[Row], int, int]:
-    """Changes after a seq that may pass a filter: `feed.interests` has the last word.
+) -> tuple[list[Row], int, Position]:
+    """Changes after a seq that may pass a filter: `feed.entries` has the last word.
 
     Args:
         filters: `run_id` is our own id here.
 
     Returns:
-        Rows, the seq through which was looked (go on after it), and the newest seq.
+        Rows, the seq through which was looked (go on after it), and how far the feed has come.
     """
     async with database.connection() as connection:
-        newest = (await feed_position_on(connection, database.options)).last_seq
-        if after >= newest:
-            return [], after, newest
+        position = await feed_position_on(connection, database.options)
+        newest = position.last_seq
+        if not position.kept_after <= after < newest:
+            return [], after, position
         through = newest if filters.run_id is not None else min(newest, after + SLICE)
         rows = await _window(connection, database, namespace, filters, after, through, limit)
     if len(rows) == limit:
         through = rows[-1]["seq"]
-    return rows, through, newest
+    return rows, through, position
 
 
 async def _window(

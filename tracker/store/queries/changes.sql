@@ -76,7 +76,6 @@ WHERE c.seq > %(after)s ORDER BY c.seq LIMIT %(limit)s
 -- The changes of a slice of the order that may pass a filter.
 SELECT {columns} FROM {schema}.change c
 WHERE c.seq > %(after)s AND c.seq <= %(through)s AND c.namespace = %(namespace)s
-  AND (%(run_id)s::uuid IS NULL OR c.run_id = %(run_id)s)
   -- Finds more than is asked for (an array contains another in whatever order): read on.
   AND (%(ref)s::jsonb IS NULL OR c.refs @> %(ref)s::jsonb)
   AND (%(types)s::text[] IS NULL OR c.workflow_type = ANY(%(types)s))
