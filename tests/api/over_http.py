@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import httpx
 
 from api.serving import Server, server_config
 from api.settings import ApiSettings
@@ -24,6 +27,14 @@ def listening(settings: ApiSettings) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+async def watched(url: str, subscriptions: int = 1) -> bool:
+    """Whether so many subscriptions are live; for `eventually`."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{url}/metrics")).text
+    [told] = re.findall(r"^flowtrail_live_subscriptions (\S+)$", metrics, re.MULTILINE)
+    return float(told) >= subscriptions
 
 
 def _port_of(server: Server) -> int:

@@ -15,9 +15,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from api.settings import ApiSettings
 from tests.api.conftest import api_settings
-from tests.api.over_http import listening
+from tests.api.over_http import listening, watched
 from tests.api.recorded import record
 from tests.factories import ARun
+from tests.waiting import eventually
 from tracker.core.ids import Ref
 from tracker.core.status import RunStatus
 from tracker.store import keys
@@ -178,7 +179,7 @@ async def test_a_server_that_stops_says_so(settings: ApiSettings) -> None:
         await ask(opened, type="subscribe", id="all")
         await frame(opened)
         stream = asyncio.create_task(read_stream(url))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: watched(url, 2))
     with pytest.raises(ConnectionClosed) as closed:
         await frame(opened)
     assert closed.value.rcvd is not None
@@ -220,7 +221,7 @@ async def test_server_sent_events(http: httpx.AsyncClient, database: str) -> Non
     run = ARun()
     await record(database, run.started())
     waiting = asyncio.create_task(events(http, 2, ref_type="order", ref_id="o-1"))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: watched(str(http.base_url)))
     await record(database, ARun(ref=Ref("order", "o-2")).started())
     await record(database, run.closed(RunStatus.FAILED))
     first, second = await waiting
@@ -249,7 +250,7 @@ async def test_pages_of_changes(http: httpx.AsyncClient, database: str) -> None:
             "/v1/changes", params={"wait": 5, "after": 5, "ref_type": "order", "ref_id": "o-3"}
         )
     )
-    await asyncio.sleep(0.2)
+    await eventually(lambda: watched(str(http.base_url)))
     await record(database, runs[0].closed())
     await record(database, runs[3].closed())
     [change] = (await waiting).json()["changes"]

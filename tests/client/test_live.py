@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import api_settings
-from tests.api.over_http import listening
+from tests.api.over_http import listening, watched
 from tests.api.recorded import record
 from tests.factories import ARun
 from tests.feed.test_feed import attempts_of
 from tests.proxy import TcpProxy
+from tests.waiting import eventually
 from tracker.client import AsyncTrackerClient, TrackerClient
 from tracker.client.watching import RunWatch, Watch
 from tracker.core.ids import Ref
@@ -88,12 +89,12 @@ async def test_a_watch_survives_cuts(url: str, database: str) -> None:
     assert seqs == list(range(1, len(runs) + 1))
 
 
-async def test_waiting_for_a_run(client: AsyncTrackerClient, database: str) -> None:
+async def test_waiting_for_a_run(client: AsyncTrackerClient, url: str, database: str) -> None:
     run = ARun()
     await record(database, run.started())
     waiting = asyncio.create_task(client.wait_for(run.run_key, "completed", timeout=10))
     other = asyncio.create_task(client.wait_for(run.identity.id, lambda r: r.metadata == {"a": 1}))
-    await asyncio.sleep(0.2)
+    await eventually(lambda: watched(url, 2))
     await record(database, run.started(metadata={"a": 1}))
     assert (await other).status is RunStatus.RUNNING
     await record(database, run.closed())
@@ -120,7 +121,7 @@ async def test_the_blocking_client(url: str, database: str) -> None:
     await record(database, run.started())
     with TrackerClient(url) as client:
         waiting = asyncio.create_task(asyncio.to_thread(client.wait_for, run.identity.id))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: watched(url))
         await record(database, run.closed())
         assert (await waiting).status is RunStatus.COMPLETED
         page = await asyncio.to_thread(client.changes, wait=5)
