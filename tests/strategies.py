@@ -324,7 +324,9 @@ def _attempted(draw: st.DrawFn, step: StepIdentity, at: datetime) -> list[Tracke
         live = AttemptStarted(
             attempt=attempt,
             **told,
-            attempt_scheduled_at=attempt.started_at - timedelta(milliseconds=3),
+            attempt_scheduled_at=at
+            if attempt.number == 1
+            else attempt.started_at - timedelta(milliseconds=3),
             max_attempts=limit,
             input=given,
             worker_identity="worker-1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +15,23 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from tests.factories import ARun
+from tests.factories import NOON, ARun
 from tests.strategies import in_any_order, tracker_events
-from tracker.core.events import RunMetadataSet, RunRefAdded, TrackerEvent
+from tracker.core.events import (
+    Failure,
+    RunMetadataSet,
+    RunRefAdded,
+    StepClosed,
+    StepProgressed,
+    TrackerEvent,
+)
 from tracker.core.fold import Batch, fold
 from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table
+from tracker.core.status import AttemptOutcome, StepStatus
 from tracker.store import record
+
+A_RUN = ARun()
 
 orders = tracker_events().flatmap(lambda events: st.tuples(st.just(events), in_any_order(events)))
 
@@ -61,8 +71,9 @@ def test_any_order_duplication_and_split_gives_the_rows_of_the_fold(
 
 
 def write(connection: psycopg.Connection[Any], events: Sequence[TrackerEvent]) -> None:
-    encoded = record.encode(fold(events)).decode()
-    psycopg.RawCursor(connection).execute(record.statement("flowtrail"), [encoded])
+    encoded = record.encode(fold(events))
+    sql = record.statement("flowtrail", record.follows(encoded))
+    psycopg.RawCursor(connection).execute(sql, [encoded.decode()])
 
 
 def stored(connection: psycopg.Connection[Row], table: Table) -> dict[UUID, Row]:
@@ -131,6 +142,76 @@ def expected_labels(batch: Batch) -> set[tuple[UUID, str]]:
         for key, value in (row.get("metadata") or {}).items()
         if isinstance(value, str | bool | int)
     }
+
+
+FIRST: dict[str, Any] = {"attempt_scheduled_at": NOON}
+LATER: dict[str, Any] = {"attempt_scheduled_at": NOON + timedelta(minutes=1)}
+CLOSED = StepClosed(
+    step=A_RUN.step(), from_history=True, status=StepStatus.COMPLETED, finished_at=NOON
+)
+OTHER_STEP = StepProgressed(step=A_RUN.step(key="2"), at=NOON, progress=None)
+FAILED: dict[str, Any] = {
+    "outcome": AttemptOutcome.FAILED,
+    "closes_step": None,
+    "error": Failure(type="CardDeclined", message="declined"),
+}
+BATCHES: dict[str, tuple[list[Any], record.Follows]] = {
+    "a first attempt, told whole": (
+        [A_RUN.attempt_started(**FIRST), A_RUN.attempt_completed()],
+        "fresh steps",
+    ),
+    "its start": ([A_RUN.attempt_started(**FIRST)], "fresh steps"),
+    "its end": ([A_RUN.attempt_completed()], "steps"),
+    "one that fails": (
+        [A_RUN.attempt_started(**FIRST), A_RUN.attempt_completed(**FAILED)],
+        "steps",
+    ),
+    "a second one": ([A_RUN.attempt_started(2, **LATER), A_RUN.attempt_completed(2)], "steps"),
+    "a first one after a reset": (
+        [A_RUN.attempt_started(**LATER), A_RUN.attempt_completed()],
+        "steps",
+    ),
+    "one that history tells": ([A_RUN.attempt_started(), A_RUN.attempt_completed()], "steps"),
+    "one that history ends": ([A_RUN.attempt_started(**FIRST), CLOSED], "steps"),
+    "beside another step": (
+        [A_RUN.attempt_started(**FIRST), OTHER_STEP],
+        "steps",
+    ),
+    "beside its run": (
+        [A_RUN.started(), A_RUN.attempt_started(**FIRST), A_RUN.attempt_completed()],
+        "everything",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_a_batch_goes_without_what_cannot_follow_from_it(
+    connection: psycopg.Connection[Row], name: str
+) -> None:
+    events, expected = BATCHES[name]
+    encoded = record.encode(fold(events))
+    assert record.follows(encoded) == expected
+    found: list[Any] = []
+    for follows in (expected, "everything"):
+        try:
+            psycopg.RawCursor(connection).execute(
+                record.statement("flowtrail", follows), [encoded.decode()]
+            )
+            found.append([*(stored(connection, t) for t in (STEP, ATTEMPT)), announced(connection)])
+            found[-1].append(stored_failures(connection))
+        finally:
+            connection.rollback()
+    assert found[0] == found[1]
+
+
+def test_a_batch_that_an_earlier_version_spilled_may_have_everything() -> None:
+    encoded = record.encode(fold([A_RUN.attempt_started(**FIRST)]))
+    assert record.follows(encoded.replace(b'"fresh":true,', b"")) == "everything"
+
+
+def announced(connection: psycopg.Connection[Row]) -> list[Any]:
+    rows = connection.execute("SELECT data FROM flowtrail.change_pending ORDER BY id")
+    return [row["data"] for row in rows]
 
 
 def test_labels_follow_metadata(connection: psycopg.Connection[Row]) -> None:

@@ -19,7 +19,7 @@ from tracker.store.database import DatabaseOptions
 
 logger = logging.getLogger(__name__)
 
-QUICK = 0.01
+QUICK = 0.015
 """Seconds between two rounds while somebody watches."""
 SLOW = 1.0
 WATCHED_SECONDS = 3.0
@@ -110,8 +110,10 @@ class Sequencer:
                 await self._forget(session)
             if round_.moved == ROUND_MAX:
                 continue
-            pause = QUICK if self._clock() < watched_until else SLOW
-            if await session.wait(pause):
+            watched_for = watched_until - self._clock()
+            if watched_for > WATCHED_SECONDS / 2:
+                await asyncio.sleep(QUICK)  # Listening is dearer, and nothing new is to be heard.
+            elif await session.wait(QUICK if watched_for > 0 else SLOW):
                 watched_until = self._clock() + WATCHED_SECONDS
 
     async def _forget(self, session: SequencerSession) -> None:

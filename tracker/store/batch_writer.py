@@ -156,6 +156,7 @@ def _reason(error: Exception) -> TrackerError:
 def _single_rows(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Each row of a batch as a batch of its own; refs keep their run, which they are joined to."""
     announce = {name: batch.pop(name, None) for name in ("announce", "report")}
+    batch.pop("fresh", None)  # One of its rows alone need not be.
     runs = {row["id"]: row for row in batch["run"]}
     empty: dict[str, Any] = {table: [] for table in batch}
     for table, rows in batch.items():

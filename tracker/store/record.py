@@ -10,7 +10,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, LiteralString, cast
+from typing import Any, Literal, LiteralString, cast
 from uuid import UUID
 
 import orjson
@@ -21,6 +21,7 @@ from tracker.core.fold import Batch
 from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Column, Row, Rule, Table
 from tracker.core.payloads import StoredPayload
+from tracker.core.status import HISTORY_AUTHORITY
 from tracker.store.announcing import recorded
 
 LABEL_MAX = 256
@@ -58,7 +59,7 @@ async def execute(
     # A raw cursor sends the statement as it is: the usual one would look for placeholders in its
     # 18 kB each time, which costs as much as the rest of the call.
     cursor = psycopg.AsyncRawCursor(connection)
-    sql = statement(schema, with_runs=not encoded.startswith(_WITHOUT_RUNS))
+    sql = statement(schema, follows(encoded))
     await cursor.execute(sql, [encoded.decode()], prepare=prepare)
 
 
@@ -71,7 +72,8 @@ def encode(batch: Batch, *, announce: bool = True, report: str | None = None) ->
     """
     return orjson.dumps(
         {
-            # First, and in this order: `execute` looks whether these are empty.
+            # First, and in this order: `execute` looks at how a batch begins.
+            "fresh": _is_fresh(batch),
             "run": _sorted(batch.runs),
             "ref": [_ref(run_id, ref) for run_id, ref in sorted(batch.refs, key=str)],
             "workflow_type": [_workflow_type(t) for _, t in sorted(batch.workflow_types.items())],
@@ -84,24 +86,59 @@ def encode(batch: Batch, *, announce: bool = True, report: str | None = None) ->
     )
 
 
-_WITHOUT_RUNS = b'{"run":[],"ref":[],"workflow_type":[],'
+Follows = Literal["everything", "steps", "fresh steps"]
+"""What a batch has, and so what may follow from it: runs too, or steps alone, or steps that have
+never failed."""
+
+
+def _is_fresh(batch: Batch) -> bool:
+    """Whether these are steps alone, each with its first attempt alone, and none fails: then none
+    has failed before. An attempt after a reset has number 1 too, but was scheduled later than its
+    step."""
+    if batch.runs or batch.refs or batch.workflow_types:
+        return False
+    rows = (*batch.steps.values(), *batch.attempts.values())
+    if any(row.get("error_type") is not None for row in rows):
+        return False
+    if any(row["status_version"] >= HISTORY_AUTHORITY for row in batch.steps.values()):
+        return False  # History may say of a step that it went well after all.
+    begun: set[UUID] = set()
+    for row in batch.attempts.values():
+        asked_at, step = row.get("scheduled_at"), batch.steps.get(row["step_id"], {})
+        if row["number"] != 1 or asked_at is None or asked_at != step.get("scheduled_at"):
+            return False
+        begun.add(row["step_id"])
+    return begun == batch.steps.keys()
+
+
+def follows(encoded: bytes) -> Follows:
+    """What may follow from an encoded batch; everything, if an earlier version has spilled it."""
+    if encoded.startswith(b'{"fresh":true,'):
+        return "fresh steps"
+    without_runs = encoded.startswith(b'{"fresh":false,"run":[],"ref":[],"workflow_type":[],')
+    return "steps" if without_runs else "everything"
 
 
 @cache
-def statement(schema: str, *, with_runs: bool = True) -> LiteralString:
+def statement(schema: str, follows: Follows = "everything") -> LiteralString:
     """The SQL that `execute` runs for a schema; its parameter is `$1`, for a raw cursor.
 
-    Args:
-        with_runs: Whether the batch has runs, refs or workflow types; without them it does as well.
+    Most batches are of fresh steps, and those wait for them: they go without what follows from
+    runs and failures.
     """
-    runs = _upsert(RUN) if with_runs else _NO_RUNS
-    ctes = [_GIVEN, runs, _upsert(STEP), _upsert(ATTEMPT), _OF_STEPS]
-    counted = _STEPS_COUNTED
-    if with_runs:
+    runs = _upsert(RUN) if follows == "everything" else _NO_RUNS
+    ctes = [_GIVEN, runs, _upsert(STEP), _upsert(ATTEMPT), _PAYLOADS]
+    counted = ["run_rows", "step_rows", "attempt_rows", "payload_rows"]
+    if follows != "fresh steps":
+        ctes.append(_OF_FAILURES)
+        counted += ["failure_rows", "failure_states"]
+    ctes.append(_ANNOUNCED)
+    counted.append("announced")
+    if follows == "everything":
         ctes.append(_OF_RUNS)
         counted += _RUNS_COUNTED
     # Named in the order in which tables are written, for that is what Postgres follows.
-    counts = ", ".join(f"(SELECT count(*) FROM {name})" for name in counted)
+    counts = " + ".join(f"(SELECT count(*) FROM {name})" for name in counted)
     sql = f"WITH {f',{chr(10)}'.join(ctes)}\nSELECT {counts}"
     return cast("LiteralString", sql.replace("{schema}", f'"{schema}"'))
 
@@ -208,8 +245,8 @@ def _given(column: Column) -> str:
             SELECT key FROM jsonb_each({patch}) WHERE value = 'null') END"""
 
 
-_OF_STEPS = f"""payload_rows AS (
-    INSERT INTO {{schema}}.payload (id, treatment, encoding, size, digest, body, data, key_id)
+_PAYLOADS = """payload_rows AS (
+    INSERT INTO {schema}.payload (id, treatment, encoding, size, digest, body, data, key_id)
     SELECT id, treatment, encoding, size, decode(digest, 'hex'), body, decode(data, 'base64'),
         key_id
     FROM given, jsonb_to_recordset(j->'payload') AS x(
@@ -220,8 +257,9 @@ _OF_STEPS = f"""payload_rows AS (
         UNION ALL SELECT unnest(ARRAY[input_id, output_id]) FROM step_rows) ELSE true END
     ON CONFLICT (id) DO NOTHING
     RETURNING 1
-),
-failed AS (
+)"""
+
+_OF_FAILURES = """failed AS (
     -- Whatever order facts come in: an attempt's error makes the row, the step's row its state.
     SELECT DISTINCT ON (s.id) s.id, s.namespace, s.run_key, s.kind, s.name, s.status, s.attempts,
            e.error_type, e.error_message, e.build_id, e.at,
@@ -239,7 +277,7 @@ failed AS (
     ORDER BY s.id, e.at DESC, e.build_id
 ),
 failure_rows AS (
-    INSERT INTO {{schema}}.step_failure AS kept (
+    INSERT INTO {schema}.step_failure AS kept (
         step_id, namespace, run_key, workflow_type, run_id, ordered_at, kind, name, status,
         attempts, error_type, error_message, build_id, first_at, seen_at)
     SELECT f.id, f.namespace, f.run_key, r.workflow_type, r.id, r.ordered_at,
@@ -252,7 +290,7 @@ failure_rows AS (
             SELECT id, workflow_type, ordered_at FROM run_rows n
             WHERE n.namespace = f.namespace AND n.run_key = f.run_key
             UNION ALL
-            SELECT id, workflow_type, ordered_at FROM {{schema}}.run k
+            SELECT id, workflow_type, ordered_at FROM {schema}.run k
             WHERE k.namespace = f.namespace AND k.run_key = f.run_key) known
         LIMIT 1) r ON true
     ORDER BY f.id
@@ -273,7 +311,7 @@ failure_rows AS (
 ),
 failure_states AS (
     -- Of steps that go on, or well, after they had failed; of runs that came after their failures.
-    UPDATE {{schema}}.step_failure t SET
+    UPDATE {schema}.step_failure t SET
         status = CASE WHEN s.id IS NULL THEN t.status ELSE s.status END,
         attempts = CASE WHEN s.id IS NULL THEN t.attempts ELSE s.attempts END,
         run_id = coalesce(t.run_id, r.id), ordered_at = coalesce(t.ordered_at, r.ordered_at),
@@ -282,19 +320,20 @@ failure_states AS (
         SELECT id FROM step_rows WHERE error_type IS NULL
         UNION
         SELECT u.step_id FROM run_rows n
-        JOIN {{schema}}.step_failure u ON u.namespace = n.namespace AND u.run_key = n.run_key
+        JOIN {schema}.step_failure u ON u.namespace = n.namespace AND u.run_key = n.run_key
         WHERE u.run_id IS NULL
     ) touched
     LEFT JOIN step_rows s ON s.id = touched.id AND s.error_type IS NULL
-    JOIN {{schema}}.step_failure k ON k.step_id = touched.id
+    JOIN {schema}.step_failure k ON k.step_id = touched.id
     LEFT JOIN run_rows r
         ON k.run_id IS NULL AND r.namespace = k.namespace AND r.run_key = k.run_key
     WHERE t.step_id = touched.id AND touched.id NOT IN (SELECT id FROM failed)
       AND (r.id IS NOT NULL OR (s.id IS NOT NULL
            AND (t.status, t.attempts) IS DISTINCT FROM (s.status, s.attempts)))
     RETURNING 1
-),
-announced AS (
+)"""
+
+_ANNOUNCED = f"""announced AS (
     {recorded()}
     RETURNING 1
 )"""
@@ -368,16 +407,5 @@ confirmed AS (
     RETURNING 1
 )"""
 
-_STEPS_COUNTED = (
-    "run_rows",
-    "step_rows",
-    "attempt_rows",
-    "payload_rows",
-    "failure_rows",
-    "failure_states",
-    "announced",
-)
 _RUNS_COUNTED = ("label_rows", "label_gone", "ref_rows", "workflow_rows", "type_rows", "confirmed")
-# Most batches are of steps alone, and their step waits for them: they go without all that follows
-# from runs.
 _NO_RUNS = "run_rows AS (SELECT * FROM {schema}.run WHERE false)"

@@ -104,6 +104,8 @@ async def test_a_reset_activity(tracked: Tracked) -> None:
     run = await tracked.run(handle)
     # The numbers begin anew, under the same schedule time.
     assert run.step("work_sometimes").outcomes == [(1, "failed"), (2, "failed"), (1, "completed")]
+    (failure,) = await tracked.rows("step_failure")
+    assert (failure["error_type"], failure["status"]) == ("RetryAfter", "completed")
     for seen in (run, await tracked.corrected(handle)):
         step = seen.step("work_sometimes")
         assert (step.status, step.output) == ("completed", 3)

@@ -1,5 +1,8 @@
 -- The live feed: giving announced changes their place in the order, and reading them.
 
+-- name: look
+SELECT EXISTS (SELECT FROM {schema}.change_pending WHERE id > %(above)s) AS found
+
 -- name: sequence
 -- Only the session that holds the sequencer's lock runs this, so one round commits before the next
 -- begins, and whoever reads up to a seq has read everything before it. Nothing is looked at by
