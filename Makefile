@@ -19,8 +19,8 @@ run: .venv/.run ## Start Postgres, Temporal, worker and API, run the example (AR
 verify: .venv/.run ## Start everything, run the example, hold the tables against Temporal, stop
 	$(BIN)/flowtrail dev --verify
 
-test: .venv/.dev ## Run the test suite against real servers (ARGS: passed to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.dev ## Run the test suite against real servers (ARGS: passed to pytest; -n0: one process)
+	$(BIN)/python -m pytest -n2 --dist=worksteal $(ARGS)
 
 soak: .venv/.dev ## Run the fault suite and random workflows in their long form (ROUNDS=3)
 	$(BIN)/python -m pytest tests/faults tests/temporal/tracking/test_random_runs.py \

@@ -1,4 +1,5 @@
-"""Real servers for the whole suite: one PostgreSQL and one Temporal per session, on free ports.
+"""Real servers for the whole suite: one PostgreSQL and one Temporal per process that runs tests, on
+free ports.
 
 A test that asks for `database` or `namespace` gets one of its own, so tests never see each other's
 rows or runs. Cloning the migrated template takes about 20 ms, a namespace about 3 ms.
@@ -6,6 +7,8 @@ rows or runs. Cloning the migrated template takes about 20 ms, a namespace about
 
 from __future__ import annotations
 
+import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
 from tracker.embedded.postgres import EmbeddedPostgres
+from tracker.embedded.scratch import scratch_root
 from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.store.database import Database, DatabaseOptions
 
@@ -25,6 +29,11 @@ TEMPLATE = "migrated_template"
 
 # Registering a namespace counts against a limit of 20 a second, meant for replicated clusters.
 MANY_NAMESPACES = {"frontend.rps.namespaceReplicationInducingAPIs": 1000}
+
+
+def pytest_configure() -> None:
+    """Temporary files of the whole suite, and of the programs it starts, in memory if possible."""
+    tempfile.tempdir = os.environ["TMPDIR"] = str(scratch_root())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

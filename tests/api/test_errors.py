@@ -28,6 +28,7 @@ def body_of(answer: httpx.Response, status: int) -> ErrorBody:
     return ErrorBody.model_validate_json(answer.content)
 
 
+RUN_ID = "019ca9a1-0000-7000-8000-000000000001"
 HOSTILE: list[tuple[str, str]] = [
     ("/v1/runs?limit=0", "limit"),
     ("/v1/runs?limit=501", "limit"),
@@ -54,10 +55,10 @@ HOSTILE: list[tuple[str, str]] = [
     ("/v1/runs?started_after=1e400", "started_after"),
     ("/v1/runs?order=sideways", "order"),
     ("/v1/runs/not-a-uuid", "run_id"),
-    (f"/v1/runs/{new_id()}?expand=1", "expand"),
-    (f"/v1/runs/{new_id()}/steps/0", "step_id"),
-    (f"/v1/runs/{new_id()}/result?wait=61", "wait"),
-    (f"/v1/runs/{new_id()}/result?wait=nan", "wait"),
+    (f"/v1/runs/{RUN_ID}?expand=1", "expand"),
+    (f"/v1/runs/{RUN_ID}/steps/0", "step_id"),
+    (f"/v1/runs/{RUN_ID}/result?wait=61", "wait"),
+    (f"/v1/runs/{RUN_ID}/result?wait=nan", "wait"),
     ("/v1/refs/order/a%00b", "ref_id"),
     ("/v1/refs/order/" + "x" * 201, "ref_id"),
     ("/v1/refs/" + "x" * 101 + "/1", "ref_type"),

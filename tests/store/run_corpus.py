@@ -21,7 +21,7 @@ TYPES = ("Order", "Email", "Report")
 QUEUES = ("orders", "mail")
 BUILDS = ("1.0", "1.1")
 STEPS = ("charge", "ship")
-PARENTS = (new_id(), new_id())
+PARENTS = tuple(UUID(f"019ca9a1-0000-7000-8000-00000000000{n}") for n in (1, 2))
 LABELS = {"tier": ("gold", "silver", "true"), "region": ("eu", "us"), "n": ("1", "2.50")}
 REFS = tuple((kind, f"{kind}-{n}") for kind in ("order", "tenant") for n in range(4))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def flowtrail_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackedServers]:
+def flowtrail_servers() -> Iterator[TrackedServers]:
     """The session's PostgreSQL, with a migrated template database, and Temporal server."""
+    from tracker.embedded.scratch import scratch_root
     from tracker.testing.environment import started_servers
 
-    with started_servers(tmp_path_factory.mktemp("flowtrail")) as servers:
+    with (
+        TemporaryDirectory(prefix="flowtrail-", dir=scratch_root()) as folder,
+        started_servers(Path(folder)) as servers,
+    ):
         yield servers
 
 

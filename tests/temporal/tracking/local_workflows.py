@@ -13,7 +13,7 @@ from tracker.activity import annotate
 from tracker.workflow import step
 
 SOON = timedelta(seconds=10)
-QUICKLY = RetryPolicy(initial_interval=timedelta(milliseconds=50), backoff_coefficient=1.0)
+QUICKLY = RetryPolicy(initial_interval=timedelta(milliseconds=250), backoff_coefficient=1.0)
 
 
 class TooEarly(Exception):

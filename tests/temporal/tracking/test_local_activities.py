@@ -8,10 +8,10 @@ from itertools import pairwise
 from tests.temporal.tracking.harness import RecordedRun, Tracked
 from tests.temporal.tracking.local_workflows import ACTIVITIES, WORKFLOWS
 
-TOLERANCE = timedelta(milliseconds=40)
-"""Between the clocks of server and worker; less than the shortest retry."""
+TOLERANCE = timedelta(milliseconds=200)
+"""Between the clocks of server and worker on a busy machine; less than the shortest retry."""
 
-INTERVAL = timedelta(milliseconds=50)
+INTERVAL = timedelta(milliseconds=250)
 
 
 async def test_retries_within_the_threshold(tracked: Tracked) -> None:
