@@ -12,11 +12,14 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.cli.conftest import CommandLine
+from tests.factories import ARun
 from tests.store.test_dead_entries import a_dead_start
 from tests.store.test_reseal import put, sealed
+from tracker.core.fold import fold
 from tracker.embedded.ports import free_port
 from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.encryption import new_keyring
+from tracker.store import record
 from tracker.store.database import Database
 
 RING = new_keyring("k1")
@@ -110,6 +113,20 @@ def test_a_role_without_grants(doctor: Doctor, database: str) -> None:
     assert finding.health == "failed"
     assert "it lacks SELECT on" in finding.found
     assert "flowtrail init" in (finding.fix or "")
+
+
+def test_changes_that_nobody_orders(doctor: Doctor, database: str) -> None:
+    with psycopg.connect(database) as connection:
+        write = record.statement("flowtrail")
+        encoded = record.encode(fold([ARun().started()])).decode()
+        psycopg.RawCursor(connection).execute(write, [encoded])
+    assert doctor("live feed").health == "ok"  # An idle feed is ordered once a second.
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE flowtrail.change_pending SET at = at - interval '1 minute'")
+    finding = doctor("live feed")
+    assert (finding.health, finding.found[:24]) == ("warning", "a change has waited for ")
+    assert finding.fix is not None
+    assert "API process" in finding.fix
 
 
 def test_partitions_that_nobody_made(doctor: Doctor, database: str) -> None:

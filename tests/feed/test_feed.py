@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from tests.factories import NOON, ARun
 from tests.feed.feeding import feeding, running, watching
 from tests.waiting import eventually
@@ -13,6 +15,7 @@ from tracker.core.events import AttemptEnded, AttemptIdentity, AttemptStarted, S
 from tracker.core.fold import fold
 from tracker.core.ids import Ref, activity_key
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
+from tracker.feed import sequencer
 from tracker.feed.feed import Feed
 from tracker.feed.mailbox import WAITING_MAX, Why
 from tracker.feed.sequencer import Sequencer
@@ -118,7 +121,10 @@ async def test_a_step_waits_for_its_run_to_be_known(store: Database) -> None:
     assert {entry.row["kind"] for entry in entries} == {"run", "step"}
 
 
-async def test_what_commits_late_comes_late_and_holds_nothing_up(store: Database) -> None:
+async def test_what_commits_late_comes_late_and_holds_nothing_up(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequencer, "SETTLED_SECONDS", 0.05)
     first, second = ARun(), ARun(ref=Ref("order", "o-2"), workflow_type="Refund")
     async with feeding(store) as feed, dedicated(store.options) as slow:
         watcher = await watching(feed)
@@ -126,7 +132,7 @@ async def test_what_commits_late_comes_late_and_holds_nothing_up(store: Database
             await write_batch(slow, "flowtrail", fold([first.started()]))
             await write(store, second.started())
             assert [e.refs for e in await watcher.until(1)] == [[("order", "o-2")]]
-            await asyncio.sleep(2.5)  # Longer than quick rounds look back.
+            await asyncio.sleep(0.3)  # Longer than quick rounds look back.
         entries = await watcher.until(2)
     assert entries[1].refs == [("order", "o-1")]
     assert entries[1].pending_id < entries[0].pending_id

@@ -8,9 +8,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, Field, field_validator, model_validator
 
-from tracker.core.ids import Ref
 from tracker.core.status import RunStatus, StepStatus
-from tracker.models.wire import Answer, Name, RefId, RefType, RunRead, Wire, json_problem
+from tracker.models.wire import Answer, Name, Referring, RunRead, Wire, json_problem
 
 RunReportStatus = Literal[
     RunStatus.ACCEPTED,
@@ -55,7 +54,7 @@ class _Values(Wire):
         return value
 
 
-class ReportRun(_Values):
+class ReportRun(Referring, _Values):
     """`POST /v1/external/runs`: what a run that Temporal does not drive is doing.
 
     Name it by `own_id`, its owner's id of it, or by `run_id` once it is known. What is left out is
@@ -65,8 +64,6 @@ class ReportRun(_Values):
     run_id: UUID | None = Field(default=None, description="Ours, from the first report's answer.")
     own_id: Name | None = Field(default=None, description="The owner's: one run for each.")
     workflow_type: Name | None = Field(default=None, description="Needed of a new run.")
-    ref_type: RefType | None = None
-    ref_id: RefId | None = None
     status: RunReportStatus | None = Field(
         default=None, description="`running` reopens a run that has ended; a new one is `accepted`."
     )
@@ -82,20 +79,11 @@ class ReportRun(_Values):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.ref_type is None) != (self.ref_id is None):
-            raise ValueError("ref_type and ref_id belong together: give both or neither")
         if self.run_id is not None and self.own_id is not None:
             raise ValueError("give run_id or own_id, not both")
         if self.run_id is not None and self.input is not None:
             raise ValueError("input goes with the first report of a run, under own_id or neither")
         return self
-
-    @property
-    def ref(self) -> Ref | None:
-        """The ref, if one was given."""
-        if self.ref_type is None or self.ref_id is None:
-            return None
-        return Ref(self.ref_type, self.ref_id)
 
 
 class ReportedRun(RunRead):

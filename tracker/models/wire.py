@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -50,7 +50,27 @@ class Priority(Wire):
     fairness_weight: float | None = Field(default=None, gt=0, le=1000)
 
 
-class StartRun(Wire):
+class Referring(Wire):
+    """Base of requests that may carry a ref."""
+
+    ref_type: RefType | None = Field(default=None, examples=["campaign"])
+    ref_id: RefId | None = Field(default=None, examples=["campaign-123"])
+
+    @model_validator(mode="after")
+    def _whole_ref(self) -> Self:
+        if (self.ref_type is None) != (self.ref_id is None):
+            raise ValueError("ref_type and ref_id belong together: give both or neither")
+        return self
+
+    @property
+    def ref(self) -> Ref | None:
+        """The ref, if one was given."""
+        if self.ref_type is None or self.ref_id is None:
+            return None
+        return Ref(self.ref_type, self.ref_id)
+
+
+class StartRun(Referring):
     """`POST /v1/runs`: start a workflow by reference.
 
     Give `input` (one argument) or `args` (a list of them), or neither.
@@ -59,8 +79,6 @@ class StartRun(Wire):
     workflow_type: Name = Field(examples=["EmailCampaign"])
     input: Any = Field(default=None, description="The workflow's single argument.")
     args: list[Any] | None = Field(default=None, description="Several arguments, in order.")
-    ref_type: RefType | None = Field(default=None, examples=["campaign"])
-    ref_id: RefId | None = Field(default=None, examples=["campaign-123"])
     metadata: dict[str, Any] | None = Field(default=None, examples=[{"department": "marketing"}])
     task_queue: Name | None = None
     workflow_id: Name | None = Field(default=None, description="Default: `{type}/{run id}`.")
@@ -82,19 +100,10 @@ class StartRun(Wire):
         return metadata
 
     @model_validator(mode="after")
-    def _consistent(self) -> StartRun:
-        if (self.ref_type is None) != (self.ref_id is None):
-            raise ValueError("ref_type and ref_id belong together: give both or neither")
+    def _one_input(self) -> Self:
         if self.args is not None and self.input is not None:
             raise ValueError("give input (one argument) or args (a list), not both")
         return self
-
-    @property
-    def ref(self) -> Ref | None:
-        """The ref, if one was given."""
-        if self.ref_type is None or self.ref_id is None:
-            return None
-        return Ref(self.ref_type, self.ref_id)
 
     @property
     def arguments(self) -> list[Any]:

@@ -26,6 +26,7 @@ OLDEST_SERVER = 150000
 CLOCKS_APART = 1.0
 """Seconds; beyond it durations that mix the clocks of database and workers mislead."""
 NOTIFIED_WITHIN = 2.0
+ORDERED_WITHIN = 10.0
 SAMPLE = 200
 """Latest values of which one is opened."""
 
@@ -61,11 +62,12 @@ async def diagnose(
         yield await _clock(connection)
         yield await _listen(options)
         if schema.fix is not None:
-            for check in ("grants", "partitions", "keys"):
+            for check in ("grants", "partitions", "live feed", "keys"):
                 yield skipped(check, "no tables of this version")
             return
         yield await _grants(connection, options, roles)
         yield await _partitions(connection, options)
+        yield await _feed(connection, options)
         yield await _keys(connection, options)
 
 
@@ -237,6 +239,26 @@ async def _partitions(connection: AsyncConnection, options: DatabaseOptions) -> 
             "run `flowtrail migrate`, which makes those of the coming twelve months",
         )
     return ok("partitions", "of this month and the next")
+
+
+async def _feed(connection: AsyncConnection, options: DatabaseOptions) -> Finding:
+    """Whether somebody gives changes their place in the order."""
+    query = options.qualified(
+        "SELECT extract(epoch FROM clock_timestamp() - at)::float8 AS waits"
+        # A step waits for its run for a while, whoever orders.
+        " FROM {schema}.change_pending WHERE kind = 'run' ORDER BY id LIMIT 1"
+    )
+    try:
+        row = await (await connection.execute(query)).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return skipped("live feed", "this role may not read it")
+    if row is not None and row["waits"] > ORDERED_WITHIN:
+        return warning(
+            "live feed",
+            f"a change has waited for {row['waits']:.0f} s to be told",
+            "look whether an API process runs, and logs `feed.leads` (docs/operations.md)",
+        )
+    return ok("live feed", "no change waits to be told")
 
 
 async def _keys(connection: AsyncConnection, options: DatabaseOptions) -> Finding:
