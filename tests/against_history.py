@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tracker.core.fold import Batch
+from tracker.core.batch import Batch
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Rule, Table
 
 UNCOMPARED: Mapping[str, frozenset[str]] = {

@@ -20,6 +20,7 @@ from tracker.embedded.ports import free_port
 from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.encryption import new_keyring
 from tracker.store import record
+from tracker.store.batch_document import encode
 from tracker.store.database import Database
 
 RING = new_keyring("k1")
@@ -118,7 +119,7 @@ def test_a_role_without_grants(doctor: Doctor, database: str) -> None:
 def test_changes_that_nobody_orders(doctor: Doctor, database: str) -> None:
     with psycopg.connect(database) as connection:
         write = record.statement("flowtrail")
-        encoded = record.encode(fold([ARun().started()])).decode()
+        encoded = encode(fold([ARun().started()])).decode()
         psycopg.RawCursor(connection).execute(write, [encoded])
     assert doctor("live feed").health == "ok"  # An idle feed is ordered once a second.
     with psycopg.connect(database) as connection:

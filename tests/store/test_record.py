@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.factories import NOON, ARun
 from tests.strategies import in_any_order, tracker_events
+from tracker.core.batch import Batch
 from tracker.core.events import (
     Failure,
     RunMetadataSet,
@@ -25,11 +26,12 @@ from tracker.core.events import (
     StepProgressed,
     TrackerEvent,
 )
-from tracker.core.fold import Batch, fold
+from tracker.core.fold import fold
 from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table
 from tracker.core.status import AttemptOutcome, StepStatus
 from tracker.store import record
+from tracker.store.batch_document import Follows, encode, what_follows
 
 A_RUN = ARun()
 
@@ -71,8 +73,8 @@ def test_any_order_duplication_and_split_gives_the_rows_of_the_fold(
 
 
 def write(connection: psycopg.Connection[Any], events: Sequence[TrackerEvent]) -> None:
-    encoded = record.encode(fold(events))
-    sql = record.statement("flowtrail", record.follows(encoded))
+    encoded = encode(fold(events))
+    sql = record.statement("flowtrail", what_follows(encoded))
     psycopg.RawCursor(connection).execute(sql, [encoded.decode()])
 
 
@@ -155,7 +157,7 @@ FAILED: dict[str, Any] = {
     "closes_step": None,
     "error": Failure(type="CardDeclined", message="declined"),
 }
-BATCHES: dict[str, tuple[list[Any], record.Follows]] = {
+BATCHES: dict[str, tuple[list[Any], Follows]] = {
     "a first attempt, told whole": (
         [A_RUN.attempt_started(**FIRST), A_RUN.attempt_completed()],
         "fresh steps",
@@ -189,13 +191,13 @@ def test_a_batch_goes_without_what_cannot_follow_from_it(
     connection: psycopg.Connection[Row], name: str
 ) -> None:
     events, expected = BATCHES[name]
-    encoded = record.encode(fold(events))
-    assert record.follows(encoded) == expected
+    encoded = encode(fold(events))
+    assert what_follows(encoded) == expected
     found: list[Any] = []
-    for follows in (expected, "everything"):
+    for statement in (expected, "everything"):
         try:
             psycopg.RawCursor(connection).execute(
-                record.statement("flowtrail", follows), [encoded.decode()]
+                record.statement("flowtrail", statement), [encoded.decode()]
             )
             found.append([*(stored(connection, t) for t in (STEP, ATTEMPT)), announced(connection)])
             found[-1].append(stored_failures(connection))
@@ -205,8 +207,8 @@ def test_a_batch_goes_without_what_cannot_follow_from_it(
 
 
 def test_a_batch_that_an_earlier_version_spilled_may_have_everything() -> None:
-    encoded = record.encode(fold([A_RUN.attempt_started(**FIRST)]))
-    assert record.follows(encoded.replace(b'"fresh":true,', b"")) == "everything"
+    encoded = encode(fold([A_RUN.attempt_started(**FIRST)]))
+    assert what_follows(encoded.replace(b'"fresh":true,', b"")) == "everything"
 
 
 def announced(connection: psycopg.Connection[Row]) -> list[Any]:

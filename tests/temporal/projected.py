@@ -12,7 +12,8 @@ from uuid import UUID
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 
-from tracker.core.fold import Batch, fold
+from tracker.core.batch import Batch
+from tracker.core.fold import fold
 from tracker.core.payloads import PayloadPolicy
 from tracker.core.status import StepKind
 from tracker.temporal.history import Clear, RefRules, project

@@ -7,8 +7,9 @@ from dataclasses import fields
 import pytest
 
 from tests.factories import ARun
+from tracker.core.batch import Batch
 from tracker.core.comparison import LEFT_OUT, PAYLOAD_FIELDS, StoredRun, compare, compared
-from tracker.core.fold import Batch, fold
+from tracker.core.fold import fold
 from tracker.core.merge import RECORDED, RUN, Row, Table
 from tracker.core.payloads import StoredPayload, Treatment
 from tracker.core.status import RunStatus

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker.core.batch import Batch
 from tracker.core.events import ExternalRun, Failure
 from tracker.core.external import (
     KnownExternalRun,
@@ -21,7 +22,7 @@ from tracker.core.external import (
     run_event,
     step_events,
 )
-from tracker.core.fold import Batch, fold
+from tracker.core.fold import fold
 from tracker.core.ids import Ref, external_run_id
 from tracker.core.merge import RUN, STEP, merge_into
 from tracker.core.status import (

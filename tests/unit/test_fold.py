@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import BASE, in_any_order, tracker_events
+from tracker.core.batch import Batch
 from tracker.core.events import (
     AttemptEnded,
     AttemptIdentity,
@@ -32,7 +33,7 @@ from tracker.core.events import (
     TrackerEvent,
     WorkflowTypeSeen,
 )
-from tracker.core.fold import Batch, fold
+from tracker.core.fold import fold
 from tracker.core.ids import Ref, activity_key
 from tracker.core.merge import ATTEMPT, RUN, STEP
 from tracker.core.payloads import Handling, StoredPayload, Treatment, store_json

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tracker.core.fold import Batch
+from tracker.core.batch import Batch
 from tracker.core.ids import Ref
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Rule, Table
 from tracker.core.metadata import patched

@@ -7,38 +7,41 @@ of the rows already stored; the merge rules (`core.merge`) make that unnecessary
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import singledispatch
 from typing import Any
 from uuid import UUID
 
+from tracker.core.batch import Batch
+from tracker.core.columns import (
+    REF_FROM_MEMO,
+    REF_FROM_WORKFLOW,
+    attempt_columns,
+    error_columns,
+    identity_columns,
+    primary_columns,
+    step_columns,
+)
 from tracker.core.events import (
     AttemptEnded,
-    AttemptIdentity,
     AttemptStarted,
     ExternalRunReported,
-    Failure,
     RunClosed,
     RunEvent,
-    RunIdentity,
     RunMetadataSet,
     RunProjected,
     RunRefAdded,
     RunStarted,
     RunTaskFailed,
     StepClosed,
-    StepIdentity,
     StepProgressed,
     StepScheduled,
     StepStarted,
     TrackerEvent,
     WorkflowTypeSeen,
 )
-from tracker.core.ids import Ref, attempt_id, payload_id
 from tracker.core.jsonb import is_recordable, recordable
-from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table, merge_into
-from tracker.core.payloads import StoredPayload
+from tracker.core.merge import ATTEMPT, RUN, STEP, Row
 from tracker.core.status import (
     CLOSED_RUN_STATUSES,
     HISTORY_AUTHORITY,
@@ -53,48 +56,6 @@ from tracker.core.status import (
     run_version,
     step_version,
 )
-
-REF_FROM_WORKFLOW, REF_FROM_RULE, REF_FROM_MEMO = 1, 2, 3
-"""Precedence of where a primary ref comes from (`run.ref_version`)."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows of one write, keyed so that none appears twice.
-
-    Attributes:
-        payloads: By id; inserted, never changed.
-        refs: Further links, (run id, ref).
-        workflow_types: By (namespace, name).
-    """
-
-    runs: dict[UUID, Row] = field(default_factory=dict[UUID, Row])
-    steps: dict[UUID, Row] = field(default_factory=dict[UUID, Row])
-    attempts: dict[UUID, Row] = field(default_factory=dict[UUID, Row])
-    payloads: dict[UUID, StoredPayload] = field(default_factory=dict[UUID, StoredPayload])
-    refs: set[tuple[UUID, Ref]] = field(default_factory=set[tuple[UUID, Ref]])
-    workflow_types: dict[tuple[str, str], WorkflowTypeSeen] = field(
-        default_factory=dict[tuple[str, str], WorkflowTypeSeen]
-    )
-
-    def add(self, table: Table, row: Row) -> None:
-        """Merge a statement about one row into the batch."""
-        rows = {"run": self.runs, "step": self.steps, "attempt": self.attempts}[table.name]
-        known = rows.get(row["id"])
-        if known is None:
-            rows[row["id"]] = row
-        else:
-            merge_into(table, known, row)
-
-    def keep(
-        self, owner: UUID, role: str, payload: StoredPayload | None, moment: datetime
-    ) -> UUID | None:
-        """Take in a payload and return the id by which its owner points to it."""
-        if payload is None:
-            return None
-        key = payload_id(owner, role, payload.digest, moment)
-        self.payloads[key] = payload
-        return key
 
 
 def fold(events: Iterable[TrackerEvent]) -> Batch:
@@ -140,13 +101,13 @@ def _(event: RunStarted, batch: Batch) -> None:
 @_apply.register
 def _(event: RunClosed, batch: Batch) -> None:
     version = run_version(RunRank.CLOSED, event.history_length, from_history=event.from_history)
-    row = _identity(event.run) | {
+    row = identity_columns(event.run) | {
         "status_version": version,
         "status": event.status,
         "finished_at": event.finished_at,
         "output_id": batch.keep(event.run.id, "output", event.output, event.finished_at),
         "continued_to": event.continued_to,
-        **_error(event.error),
+        **error_columns(event.error),
         "error_stack": None if event.error is None else event.error.stack,
     }
     batch.add(RUN, row)
@@ -177,7 +138,7 @@ def _(event: RunMetadataSet, batch: Batch) -> None:
 def _(event: RunRefAdded, batch: Batch) -> None:
     row = _seen_running(event)
     if event.primary:
-        row |= _primary(event.ref, REF_FROM_WORKFLOW)
+        row |= primary_columns(event.ref, REF_FROM_WORKFLOW)
     batch.add(RUN, row)
     batch.refs.add((event.run.id, event.ref))
 
@@ -209,7 +170,7 @@ def _(event: ExternalRunReported, batch: Batch) -> None:
     if event.status is not RunStatus.ACCEPTED:
         row["started_at"] = event.started_at or event.at
     if run.ref is not None:
-        row |= _primary(run.ref, REF_FROM_MEMO)
+        row |= primary_columns(run.ref, REF_FROM_MEMO)
     if event.states:
         rank = _RANKS.get(event.status, RunRank.CLOSED)
         row |= {
@@ -217,7 +178,7 @@ def _(event: ExternalRunReported, batch: Batch) -> None:
             "status": event.status,
             "finished_at": (event.finished_at or event.at) if ended else None,
             "output_id": batch.keep(run.id, "output", event.output, event.at),
-            **_error(event.error),
+            **error_columns(event.error),
             "error_stack": None if event.error is None else event.error.stack,
         }
     else:  # An insert needs a status, and it must not win over the one that is on record.
@@ -240,7 +201,7 @@ _RANKS = {RunStatus.ACCEPTED: RunRank.ACCEPTED, RunStatus.RUNNING: RunRank.RUNNI
 
 @_apply.register
 def _(event: StepScheduled, batch: Batch) -> None:
-    row = _step(event.step, event.type) | {
+    row = step_columns(event.step, event.type) | {
         "scheduled_at": event.scheduled_at,
         "task_queue": event.task_queue,
         "max_attempts": event.max_attempts or None,
@@ -255,7 +216,7 @@ def _(event: StepScheduled, batch: Batch) -> None:
 
 @_apply.register
 def _(event: StepStarted, batch: Batch) -> None:
-    row = _step(event.step, event.type) | {
+    row = step_columns(event.step, event.type) | {
         "scheduled_at": event.scheduled_at,
         "started_at": event.started_at,
         "last_started_at": event.started_at,
@@ -271,21 +232,21 @@ def _(event: StepStarted, batch: Batch) -> None:
 @_apply.register
 def _(event: StepClosed, batch: Batch) -> None:
     version = step_version(StepRank.CLOSED, event.position, from_history=event.from_history)
-    row = _step(event.step, event.type) | {
+    row = step_columns(event.step, event.type) | {
         "attempts": event.attempts,
         "detail": None if event.detail is None else recordable(event.detail),
         "status_version": version,
         "status": event.status,
         "finished_at": event.finished_at,
         "output_id": batch.keep(event.step.id, "output", event.output, event.finished_at),
-        **_error(event.error),
+        **error_columns(event.error),
     }
     batch.add(STEP, row)
 
 
 @_apply.register
 def _(event: StepProgressed, batch: Batch) -> None:
-    row = _step(event.step, None) | {
+    row = step_columns(event.step, None) | {
         "progress_at": event.at,
         "progress": event.progress if is_recordable(event.progress) else None,
         "status_version": step_version(StepRank.SCHEDULED, 0),
@@ -297,7 +258,7 @@ def _(event: StepProgressed, batch: Batch) -> None:
 @_apply.register
 def _(event: AttemptStarted, batch: Batch) -> None:
     attempt = event.attempt
-    step_row: Row = _step(attempt.step, event.type) | {
+    step_row: Row = step_columns(attempt.step, event.type) | {
         "scheduled_at": event.scheduled_at,
         "started_at": attempt.started_at,
         "last_started_at": attempt.started_at,
@@ -310,7 +271,7 @@ def _(event: AttemptStarted, batch: Batch) -> None:
     step_id: UUID = step_row["id"]
     step_row |= _input(step_id, event, event.scheduled_at or attempt.started_at, batch)
     batch.add(STEP, step_row)
-    row = _attempt(attempt, step_id) | {
+    row = attempt_columns(attempt, step_id) | {
         "scheduled_at": event.attempt_scheduled_at,
         "task_queue": event.task_queue,
         "worker_identity": event.worker_identity,
@@ -327,14 +288,14 @@ def _(event: AttemptEnded, batch: Batch) -> None:
     attempt = event.attempt
     if event.outcome is not AttemptOutcome.LOST:  # Nobody saw it end: it says nothing of its step.
         batch.add(STEP, _step_after(event, batch))
-    batch.add(ATTEMPT, _attempt(attempt, attempt.step.id) | _outcome(event))
+    batch.add(ATTEMPT, attempt_columns(attempt, attempt.step.id) | _outcome(event))
 
 
 def _step_after(event: AttemptEnded, batch: Batch) -> Row:
     attempt, closes = event.attempt, event.closes_step
     rank = StepRank.BACKING_OFF if closes is None else StepRank.CLOSED
     authority = event.from_history and closes is not None
-    row: Row = _step(attempt.step, None) | {
+    row: Row = step_columns(attempt.step, None) | {
         "started_at": attempt.started_at,
         "last_started_at": attempt.started_at,
         "attempts": attempt.number,
@@ -342,7 +303,7 @@ def _step_after(event: AttemptEnded, batch: Batch) -> Row:
         "status": StepStatus.SCHEDULED if closes is None else closes,
         "finished_at": None if closes is None else event.finished_at,
         "next_retry_at": event.next_retry_at if closes is None else None,
-        **_error(event.error),
+        **error_columns(event.error),
     }
     if closes is StepStatus.COMPLETED:
         row["output_id"] = batch.keep(row["id"], "output", event.output, attempt.started_at)
@@ -368,7 +329,7 @@ def _outcome(event: AttemptEnded) -> Row:
         "finished_at": event.finished_at,
         "next_retry_at": event.next_retry_at if event.outcome in _MAY_BE_RETRIED else None,
         "annotations": None if event.annotations is None else recordable(event.annotations),
-        **_error(event.error),
+        **error_columns(event.error),
         "error_stack": None if event.error is None else event.error.stack,
     }
 
@@ -385,65 +346,7 @@ def _input(
 
 
 def _seen_running(event: RunEvent) -> Row:
-    return _identity(event.run) | {
+    return identity_columns(event.run) | {
         "status_version": run_version(RunRank.RUNNING, event.history_length),
         "status": RunStatus.RUNNING,
-    }
-
-
-def _identity(run: RunIdentity) -> Row:
-    row: Row = {
-        "id": run.id,
-        "namespace": run.namespace,
-        "engine": Engine.TEMPORAL,
-        "workflow_type": run.workflow_type,
-        "workflow_id": run.workflow_id,
-        "task_queue": run.task_queue,
-        "run_key": run.run_key,
-        "first_run_key": run.first_run_key,
-        "parent_run_key": run.parent_run_key,
-        "parent_workflow_id": run.parent_workflow_id,
-        "root_run_key": run.root_run_key,
-        "continued_from": run.continued_from,
-        "attempt": run.attempt,
-        "cron_schedule": run.cron_schedule,
-        "ordered_at": run.started_at,
-        "started_at": run.started_at,
-    }
-    if run.ref is not None:
-        row |= _primary(run.ref, REF_FROM_MEMO)
-    elif run.rule_ref is not None:
-        row |= _primary(run.rule_ref, REF_FROM_RULE)
-    return row
-
-
-def _primary(ref: Ref, precedence: int) -> Row:
-    return {"ref_version": precedence, "ref_type": ref.ref_type, "ref_id": ref.ref_id}
-
-
-def _step(step: StepIdentity, type_: str | None) -> Row:
-    return {
-        "id": step.id,
-        "namespace": step.namespace,
-        "run_key": step.run_key,
-        "kind": step.kind,
-        "step_key": step.step_key,
-        "name": step.name,
-        "type": type_,
-    }
-
-
-def _attempt(attempt: AttemptIdentity, step: UUID) -> Row:
-    return {
-        "id": attempt_id(step, attempt.key),
-        "step_id": step,
-        "number": attempt.number,
-        "started_at": attempt.started_at,
-    }
-
-
-def _error(error: Failure | None) -> Row:
-    return {
-        "error_type": None if error is None else error.type,
-        "error_message": None if error is None else error.message,
     }

@@ -18,14 +18,15 @@ from uuid import UUID
 
 import orjson
 
-from tracker.core.fold import REF_FROM_MEMO
+from tracker.core.columns import REF_FROM_MEMO
 from tracker.core.ids import Ref, payload_id
 from tracker.core.payloads import StoredPayload
 from tracker.core.status import Engine, RunRank, RunStatus, run_version
 from tracker.errors import DatabaseUnavailable, IdempotencyConflict
+from tracker.store.batch_document import payload_row
 from tracker.store.database import AsyncConnection
 from tracker.store.queries import load
-from tracker.store.record import LABEL_MAX, payload_row
+from tracker.store.record import LABEL_MAX
 from tracker.store.run_rows import RUN_COLUMNS
 
 API_LEASE = 10.0

@@ -17,6 +17,7 @@ from tracker.core.events import TrackerEvent
 from tracker.core.fold import fold
 from tracker.errors import TrackerError
 from tracker.store import record
+from tracker.store.batch_document import encode
 from tracker.store.database import AsyncConnection, DatabaseOptions, dedicated, translate
 from tracker.store.schema import check_schema
 
@@ -45,7 +46,7 @@ def encode_events(events: Sequence[TrackerEvent], *, announce: bool = True) -> b
         BatchRefused: If one of them cannot be folded or expressed.
     """
     try:
-        return record.encode(fold(events), announce=announce)
+        return encode(fold(events), announce=announce)
     except Exception as error:  # Whatever a hostile value does must stay that event's trouble.
         raise BatchRefused(f"{type(error).__name__}: {error}") from error
 

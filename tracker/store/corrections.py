@@ -12,8 +12,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from tracker.core.batch import Batch
 from tracker.core.comparison import Difference
-from tracker.core.fold import Batch
 from tracker.core.merge import RECORDED, Row, Rule, Table
 from tracker.store.contention import despite_conflicts
 from tracker.store.database import AsyncConnection, Database

@@ -27,9 +27,10 @@ from tracker.core.status import Engine, RunStatus, StepStatus
 from tracker.errors import Conflict, InvalidRequest, NotFound
 from tracker.models.wire import RunRead
 from tracker.store.audit import DONE
+from tracker.store.batch_document import encode
 from tracker.store.database import AsyncConnection, Database
 from tracker.store.queries import load
-from tracker.store.record import encode, execute
+from tracker.store.record import execute
 from tracker.store.run_detail import find_run
 from tracker.store.run_rows import run_read
 

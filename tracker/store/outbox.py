@@ -16,8 +16,8 @@ from enum import Enum
 from typing import Any, ClassVar, Literal, cast
 from uuid import UUID
 
+from tracker.core.columns import REF_FROM_MEMO
 from tracker.core.events import RunIdentity
-from tracker.core.fold import REF_FROM_MEMO
 from tracker.core.status import RunRank, RunStatus, run_version
 from tracker.errors import NotFound
 from tracker.store.accept import OnConflict

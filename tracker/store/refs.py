@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 
-from tracker.core.fold import REF_FROM_RULE
+from tracker.core.columns import REF_FROM_RULE
 from tracker.core.ids import Ref
 from tracker.store.database import Database
 from tracker.store.queries import load

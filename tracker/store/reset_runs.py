@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tracker.core.columns import REF_FROM_MEMO, REF_FROM_RULE
 from tracker.core.events import RunIdentity
-from tracker.core.fold import REF_FROM_MEMO, REF_FROM_RULE
 from tracker.core.status import RunRank, run_version
 from tracker.store import queries
 from tracker.store.database import Database

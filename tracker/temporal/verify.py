@@ -20,9 +20,10 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from tracker.core.batch import Batch
 from tracker.core.comparison import Difference, compare
 from tracker.core.events import TrackerEvent
-from tracker.core.fold import Batch, fold
+from tracker.core.fold import fold
 from tracker.core.ids import Ref
 from tracker.core.payloads import PayloadPolicy
 from tracker.core.status import RunStatus

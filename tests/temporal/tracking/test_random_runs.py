@@ -24,8 +24,9 @@ from tests.conftest import register_namespace
 from tests.temporal.tracking.harness import Handle, RecordedRun, Tracked
 from tests.temporal.tracking.random_workflows import SEEN, Interpreter, Program, Seen, act
 from tests.waiting import eventually
+from tracker.core.batch import Batch
 from tracker.core.events import RunStarted, TrackerEvent
-from tracker.core.fold import Batch, fold
+from tracker.core.fold import fold
 from tracker.core.merge import ATTEMPT, RUN, STEP, Row, Table
 from tracker.embedded.temporal import EmbeddedTemporal
 
