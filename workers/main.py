@@ -37,7 +37,7 @@ from tracker.temporal.bulk.order import BULK_QUEUE
 from tracker.temporal.connection import connect
 from tracker.temporal.plugin import TrackerPlugin
 from tracker.temporal.reach import Reach
-from tracker.temporal.reconcile import Reconciler
+from tracker.temporal.reconcile import Reconciler, ReconcilerOptions
 from tracker.temporal.ref_rules import history_rules, load_rules
 from tracker.temporal.start_encoder import StartEncoder
 from tracker.temporal.start_service import StartService
@@ -151,6 +151,7 @@ async def _reconciling(settings: WorkerSettings, client: Client) -> AsyncGenerat
         settings.database_options(),
         policy=settings.policy(),
         ref_rules=history_rules(_rules(settings)),
+        pace=ReconcilerOptions(changes_kept=settings.changes_kept),
     )
     async with reconciler:
         yield

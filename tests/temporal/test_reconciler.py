@@ -103,6 +103,20 @@ async def test_a_terminated_run_is_closed_with_its_steps(
     assert await count(store, "run") == 1
 
 
+async def test_without_an_api_the_live_feed_is_looked_after(
+    store: Database, temporal_client: Client
+) -> None:
+    await started(store, temporal_client)
+    assert await count(store, "change_pending") > 0
+    async with a_reconciler(store, temporal_client):
+        await eventually(lambda: is_empty(store, "change_pending"))
+    assert await count(store, "change") > 0
+
+
+async def is_empty(store: Database, table: str) -> bool:
+    return await count(store, table) == 0
+
+
 async def test_a_run_that_nobody_ever_served_times_out(
     store: Database, temporal_client: Client
 ) -> None:

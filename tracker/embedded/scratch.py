@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
-ROOM = 2 * 1024**3
+ROOM = 4 * 1024**3
 """Bytes that must be free there: containers often have 64 MB."""
 
 

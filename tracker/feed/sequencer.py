@@ -107,7 +107,8 @@ class Sequencer:
             self.counters.changes += round_.moved
             if began >= forget_at:
                 forget_at = began + FORGET_EVERY
-                await self._forget(session)
+                await forget_old(session, self._keep_seconds)
+                await session.forget_tickets()
             if round_.moved == ROUND_MAX:
                 continue
             watched_for = watched_until - self._clock()
@@ -116,10 +117,11 @@ class Sequencer:
             elif await session.wait(QUICK if watched_for > 0 else SLOW):
                 watched_until = self._clock() + WATCHED_SECONDS
 
-    async def _forget(self, session: SequencerSession) -> None:
-        while await session.forget(self._keep_seconds, FORGET_MAX) == FORGET_MAX:
-            pass
-        await session.forget_tickets()
+
+async def forget_old(session: SequencerSession, keep_seconds: float) -> None:
+    """Delete the changes that are older."""
+    while await session.forget(keep_seconds, FORGET_MAX) == FORGET_MAX:
+        pass
 
 
 class _Looks:

@@ -25,7 +25,9 @@ WRITER = {
         "step_failure",
         "workflow_type",
     ),
-    "INSERT": ("change_pending",),
+    # A reconciler orders the live feed where no API does.
+    "SELECT, UPDATE": ("feed",),
+    "SELECT, INSERT, DELETE": ("change", "change_pending"),
     "SELECT, INSERT, UPDATE, DELETE": ("outbox", "run_label"),
 }
 API = {

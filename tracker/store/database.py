@@ -7,6 +7,7 @@ listeners take a `dedicated` connection on the direct URL instead.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 import time
@@ -26,6 +27,8 @@ from tracker.errors import ConfigurationError, DatabaseUnavailable, SchemaMismat
 
 DEFAULT_SCHEMA = "flowtrail"
 AsyncConnection = psycopg.AsyncConnection[DictRow]
+FINISHED_WITHIN = 1.0
+"""Seconds that whoever is canceled while it connects waits for that to end."""
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 
 
@@ -183,16 +186,31 @@ _SHOWN = {"size": "pool_size", "available": "pool_available", "waiting": "reques
 async def dedicated(options: DatabaseOptions) -> AsyncGenerator[AsyncConnection]:
     """One autocommit connection of its own, on the direct URL: for the recorder, LISTEN and
     advisory locks."""
-    with translated():
-        connection = await psycopg.AsyncConnection[DictRow].connect(
+    connecting = asyncio.ensure_future(
+        psycopg.AsyncConnection[DictRow].connect(
             options.direct_dsn or options.dsn,
             row_factory=dict_row,
             **options.connect_arguments(pooled=False),
         )
+    )
+    try:
+        with translated():
+            connection = await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        # Left in the middle, the server would keep a session that goes on authenticating for a
+        # minute, and whoever drops the database would wait for it.
+        connecting.add_done_callback(_finish)
+        await asyncio.wait({connecting}, timeout=FINISHED_WITHIN)
+        raise
     try:
         yield connection
     finally:
         await connection.close()
+
+
+def _finish(connecting: asyncio.Future[AsyncConnection]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().pgconn.finish()
 
 
 @contextmanager

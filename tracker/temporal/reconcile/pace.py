@@ -17,6 +17,8 @@ class ReconcilerOptions:
     budget: Open runs looked after in one round.
     questions: Workers asked in one round what their workflows can be told.
     sweep: Seconds between two looks for runs whose history is gone or will be soon.
+    changes_kept: Seconds for which changes of the live feed are kept, where no API process sees to
+        that; as the API has it.
     tries: Rounds after which a run that cannot be projected holds up nothing any more.
     """
 
@@ -27,6 +29,7 @@ class ReconcilerOptions:
     budget: int = 50
     questions: int = 2
     sweep: float = 300.0
+    changes_kept: float = 86_400.0
     tries: int = 5
 
 

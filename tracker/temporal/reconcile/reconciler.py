@@ -1,5 +1,6 @@
 """Sees to it that the tables become what Temporal's histories say: projects every run that closes,
-also those whose end no worker tells, and open runs that nobody recorded; looks after quiet ones.
+also those whose end no worker tells, and open runs that nobody recorded; looks after quiet ones,
+and after the live feed where no API does.
 
 One reconciler works for each namespace, wherever an advisory lock puts it; the others wait for the
 lock. Two at work, which a lost connection can cause for a moment, write the same.
@@ -19,6 +20,7 @@ from temporalio.service import RPCError
 
 from tracker.core.payloads import PayloadPolicy
 from tracker.errors import TrackerError
+from tracker.feed.upkeep import FeedUpkeep
 from tracker.store import reconcile
 from tracker.store.advisory_lock import AdvisoryLock, advisory_lock
 from tracker.store.database import Database, DatabaseOptions
@@ -82,6 +84,7 @@ class Reconciler:
         )
         self._open = OpenRuns(*shared, self._projector, self.counters)
         self._sweep = Sweep(*shared, self.counters)
+        self._feed = FeedUpkeep(options, keep_seconds=self.pace.changes_kept)
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._warned = False
@@ -132,6 +135,7 @@ class Reconciler:
                 self._swept = time.monotonic() + self.pace.sweep
         except RPCError as error:
             raise translate(error) from error
+        await self._feed.look()
         self.counters.rounds += 1
         self._warned = False
 
