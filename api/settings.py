@@ -56,12 +56,6 @@ class ApiSettings(ProgramSettings):
         description="Networks from which Flowflare's updates, queries and socket need no key, "
         "separated by commas.",
     )
-    changes_kept: float = Field(
-        default=86_400,
-        ge=60,
-        le=31_536_000,
-        description="Seconds for which changes of the live feed are kept.",
-    )
     live_connections: int = Field(
         default=2000, ge=1, description="Live connections of one process at most."
     )

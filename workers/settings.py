@@ -28,12 +28,6 @@ class WorkerSettings(ProgramSettings):
     reconcile: bool = Field(
         default=True, description="Also project runs that closed without their worker's word."
     )
-    changes_kept: float = Field(
-        default=86_400,
-        ge=60,
-        le=31_536_000,
-        description="Seconds for which changes of the live feed are kept.",
-    )
     smtp_host: str = Field(default="127.0.0.1", description="Mail server of the campaign example.")
     smtp_port: int = Field(default=1025, ge=1, le=65535)
     mail_from: str = Field(default="campaigns@example.org", description="Sender of the mails.")

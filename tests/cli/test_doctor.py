@@ -14,13 +14,11 @@ from psycopg.conninfo import make_conninfo
 from tests.cli.conftest import CommandLine
 from tests.factories import ARun
 from tests.store.test_dead_entries import a_dead_start
+from tests.store.test_record import write
 from tests.store.test_reseal import put, sealed
-from tracker.core.fold import fold
 from tracker.embedded.ports import free_port
 from tracker.embedded.temporal import EmbeddedTemporal
 from tracker.encryption import new_keyring
-from tracker.store import record
-from tracker.store.batch_document import encode
 from tracker.store.database import Database
 
 RING = new_keyring("k1")
@@ -118,9 +116,7 @@ def test_a_role_without_grants(doctor: Doctor, database: str) -> None:
 
 def test_changes_that_nobody_orders(doctor: Doctor, database: str) -> None:
     with psycopg.connect(database) as connection:
-        write = record.statement("flowtrail")
-        encoded = encode(fold([ARun().started()])).decode()
-        psycopg.RawCursor(connection).execute(write, [encoded])
+        write(connection, [ARun().started()])
     assert doctor("live feed").health == "ok"  # An idle feed is ordered once a second.
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE flowtrail.change_pending SET at = at - interval '1 minute'")

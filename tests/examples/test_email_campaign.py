@@ -23,6 +23,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Replayer, Worker
 
 from activities.email import Batch, EmailActivities, MailServer
+from tests.clock import Clock
 from tracker.workflow import tracked_options
 from workers.smtp_sink import SmtpSink, is_greylisted
 from workflows.email_campaign import Campaign, CampaignResult, EmailCampaign
@@ -112,13 +113,6 @@ def test_recipients_are_normalized_and_counted_once() -> None:
 
 def test_it_has_the_alias_by_which_older_callers_start_it() -> None:
     assert tracked_options(EmailCampaign).aliases == ("email_campaign",)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class HangingUpSink(SmtpSink):

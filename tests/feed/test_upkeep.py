@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
+from tests.clock import Clock
 from tests.factories import ARun
 from tests.feed.test_feed import reached, write
+from tests.starts import count
 from tracker.core.ids import Ref
 from tracker.embedded.ports import free_port
 from tracker.feed import upkeep
 from tracker.feed.upkeep import LOOK_EVERY, FeedUpkeep
 from tracker.store.changes import sequencer_session
 from tracker.store.database import Database, dedicated
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-async def pending(store: Database) -> int:
-    async with store.connection() as connection:
-        cursor = await connection.execute("SELECT count(*) AS n FROM flowtrail.change_pending")
-        row = await cursor.fetchone()
-    assert row is not None
-    return row["n"]
 
 
 async def test_what_waits_is_ordered_once_a_minute(store: Database) -> None:
@@ -41,7 +27,7 @@ async def test_what_waits_is_ordered_once_a_minute(store: Database) -> None:
         clock.now = at
         await looking.look()
         assert await reached(store, "last_seq") == expected
-    assert await pending(store) == 0
+    assert await count(store, "change_pending") == 0
 
 
 async def test_a_backlog_is_worked_off_look_by_look(
@@ -74,9 +60,9 @@ async def test_it_leaves_that_to_who_orders_the_feed(store: Database) -> None:
     async with sequencer_session(store.options) as other:
         assert await other.hold()
         await FeedUpkeep(store.options, keep_seconds=3600).look()
-        assert await pending(store) == 1
+        assert await count(store, "change_pending") == 1
     await FeedUpkeep(store.options, keep_seconds=3600).look()
-    assert await pending(store) == 0
+    assert await count(store, "change_pending") == 0
 
 
 async def test_trouble_is_logged_once_and_raises_nothing(

@@ -11,6 +11,7 @@ import aiosmtplib
 import pytest
 import pytest_asyncio
 
+from tests.clock import Clock
 from workers.smtp_sink import SmtpSink, is_greylisted
 
 ADDRESSES = [f"user{number}@example.com" for number in range(300)]
@@ -18,16 +19,9 @@ GREYLISTED = next(filter(is_greylisted, ADDRESSES))
 WELCOME = next(address for address in ADDRESSES if not is_greylisted(address))
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest_asyncio.fixture

@@ -35,6 +35,12 @@ class ProgramSettings(PayloadSettings):
     db_schema: str = Field(
         default=DEFAULT_SCHEMA, alias="FLOWTRAIL_SCHEMA", description="Schema of the tables."
     )
+    changes_kept: float = Field(
+        default=86_400,
+        ge=60,
+        le=31_536_000,
+        description="Seconds for which changes of the live feed are kept.",
+    )
     tracing: bool = Field(default=False, description="Send OpenTelemetry spans by OTLP.")
     log_format: Literal["console", "json"] = Field(
         default="console", description="Logs for people or for machines."

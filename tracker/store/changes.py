@@ -90,7 +90,7 @@ class SequencerSession:
             above: Look only at pending ids above this one.
             limit: How many at most.
         """
-        # Most rounds find nothing, and moving costs some times as much as looking.
+        # Most rounds find nothing, and finding that by the statement below takes twice as long.
         if not (await self._fetch("look", above=above))[0]["found"]:
             return Round(0, None)
         rows = await self._fetch(
