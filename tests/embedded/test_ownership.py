@@ -99,6 +99,17 @@ async def test_a_killed_server_starts_again(folder: Path) -> None:
         psycopg.connect(second.dsn("kept")).close()
 
 
+def test_a_server_killed_while_it_made_its_database_starts_again(folder: Path) -> None:
+    """Once its file is there and its tables are not: the server never starts on such a file."""
+    file = folder / "temporal.db"
+    with _start_owner(folder) as owner:
+        while not file.exists():
+            assert owner.poll() is None
+        owner.kill()
+    with EmbeddedTemporal.start(file, headless=True) as server:
+        assert _runs(server.pid)
+
+
 async def test_a_server_outlives_the_thread_that_started_it(folder: Path) -> None:
     servers: list[EmbeddedPostgres] = []
     starter = threading.Thread(
@@ -124,19 +135,22 @@ def test_says_what_to_install(
 @contextmanager
 def _owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A process that runs both servers in `folder`, and their pids; killed at the end."""
-    owner = subprocess.Popen(
+    with _start_owner(folder) as owner:
+        assert owner.stdout is not None
+        try:
+            yield owner, json.loads(owner.stdout.readline())
+        finally:
+            owner.kill()
+
+
+def _start_owner(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "tests.embedded.owner", str(folder)],
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    with owner:
-        assert owner.stdout is not None
-        try:
-            yield owner, json.loads(owner.stdout.readline())
-        finally:
-            owner.kill()
 
 
 def _abandon(server: EmbeddedPostgres | EmbeddedTemporal) -> ServerProcess:

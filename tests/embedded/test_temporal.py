@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import urllib.request
 import uuid
 from datetime import timedelta
@@ -19,6 +20,8 @@ from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import Worker
 
+from tracker.embedded import temporal
+from tracker.embedded.binaries import temporal_program
 from tracker.embedded.ports import LOOPBACK, free_port
 from tracker.embedded.process import EmbeddedServerFailed
 from tracker.embedded.temporal import EmbeddedTemporal
@@ -91,6 +94,32 @@ def test_listens_on_loopback_only(temporal_server: EmbeddedTemporal) -> None:
 def test_tells_the_end_of_the_log_when_the_server_dies() -> None:
     with pytest.raises(EmbeddedServerFailed, match="--no-such-option"):
         EmbeddedTemporal.start(headless=True, extra_arguments=["--no-such-option"])
+
+
+def test_a_crash_at_the_start_is_told_by_its_beginning_and_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server has a rare race of its own (temporalio/cli#199); Go says why it crashed before
+    some hundred lines of stacks. What it left of a new database no server starts on again."""
+    file = folder / "temporal.db"
+    crashing = folder / "crashing"
+    crashing.write_text(
+        "#!/bin/sh\n"
+        f"if mkdir '{folder}/crashed'; then\n"
+        f"  '{sys.executable}' -c 'import sqlite3; sqlite3.connect(\"{file}\").execute("
+        '"CREATE TABLE half (made INTEGER)")\'\n'
+        "  echo 'fatal error: concurrent map read and map write'\n"
+        "  yes 'goroutine 1 [running]:' | head -n 1000\n"
+        "  exit 2\n"
+        "fi\n"
+        f"exec '{temporal_program()}' \"$@\"\n"
+    )
+    crashing.chmod(0o755)
+    monkeypatch.setattr(temporal, "temporal_program", lambda: crashing)
+    with EmbeddedTemporal.start(file, headless=True) as server:
+        assert psutil.pid_exists(server.pid)
+    assert "exit code 2; its output:\nfatal error: concurrent map" in caplog.text
+    assert len(caplog.text) < 5_000
 
 
 async def test_serves_what_the_tracker_records(temporal_client: Client) -> None:

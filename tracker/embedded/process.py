@@ -6,8 +6,10 @@ so that it never outlives us (Linux; `launch`).
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -24,18 +26,23 @@ from tracker.embedded.account import Account
 from tracker.embedded.ports import free_port
 from tracker.errors import FatalError
 
+logger = logging.getLogger(__name__)
+
 Server = TypeVar("Server")
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.01
-LOG_TAIL_BYTES = 4_000
-PORT_RACES = 5
+SHOWN = 4_000  # characters of a server's output
+BOOTS = 6
+
+# How the output of a Go program that crashed says why, before hundreds of lines of stacks.
+CRASH = re.compile(r"^(fatal error|panic): ", re.MULTILINE)
 
 
 class EmbeddedServerFailed(FatalError):
-    """An embedded server did not start; the message ends with the tail of its log."""
+    """An embedded server did not start; the message ends with what it said, shortened."""
 
     code = "embedded_server_failed"
 
@@ -120,21 +127,32 @@ class ServerProcess:
             time.sleep(POLL_SECONDS)
 
     def _failed(self, what: str) -> EmbeddedServerFailed:
+        text = self._output().strip() or "(nothing)"
+        return EmbeddedServerFailed(f"the embedded {self.name} {what}; its output:\n{text}")
+
+    def _output(self) -> str:
+        """The end of it, or what follows the reason of a crash."""
         # pread: the child writes through the same file offset.
-        size = os.fstat(self.log.fileno()).st_size
-        tail = os.pread(self.log.fileno(), LOG_TAIL_BYTES, max(0, size - LOG_TAIL_BYTES))
-        text = tail.decode(errors="replace").strip() or "(nothing)"
-        return EmbeddedServerFailed(f"the embedded {self.name} {what}; its last output:\n{text}")
+        whole = os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0)
+        text = whole.decode(errors="replace")
+        crash = CRASH.search(text)
+        return text[crash.start() :][:SHOWN] if crash else text[-SHOWN:]
 
 
 def start_on_free_port(preferred: int | None, boot: Callable[[int], Server]) -> Server:
-    """Call `boot` with a free port, again with another one if it was taken in between."""
-    for _ in range(PORT_RACES):
+    """Call `boot` with a free port, again with another one after a failure that may pass.
+
+    Those are a port that was taken in between, and a crash of the program itself: Temporal's server
+    has a rare race when it starts, "concurrent map read and map write" (temporalio/cli#199).
+    """
+    for _ in range(BOOTS - 1):
         try:
             return boot(free_port(preferred))
         except EmbeddedServerFailed as failure:
-            if "address already in use" not in failure.message.lower():
+            taken = "address already in use" in failure.message.lower()
+            if not (taken or CRASH.search(failure.message)):
                 raise
+            logger.warning("starting it again: %s", failure.message)
     return boot(free_port(preferred))
 
 

@@ -154,6 +154,8 @@ class _Plan:
     log_file: Path | None
 
     def boot(self, port: int) -> tuple[ServerProcess, int, int | None]:
+        if self.db_file:
+            _begin(self.db_file)
         http_port = free_port()
         ui_port = None if self.headless else free_port(self.preferred_ui_port)
         process = ServerProcess.start(
@@ -170,6 +172,8 @@ class _Plan:
                 and all(_namespace_answers(http_port, name) for name in self.namespaces)
             )
         )
+        if self.db_file:
+            _unfinished(self.db_file).unlink(missing_ok=True)
         return process, port, ui_port
 
     def _command(self, port: int, http_port: int, ui_port: int | None) -> list[str]:
@@ -201,6 +205,21 @@ def _own(db_file: Path) -> DirectoryLock:
 
     stop_orphans("temporal", works_on_it, signal.SIGTERM)
     return lock
+
+
+def _begin(db_file: Path) -> None:
+    """Delete what a server left that died while it made its tables: none starts on that again."""
+    unfinished = _unfinished(db_file)
+    if unfinished.exists():
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            db_file.with_name(f"{db_file.name}{suffix}").unlink(missing_ok=True)
+    if not db_file.exists():
+        unfinished.touch()
+
+
+def _unfinished(db_file: Path) -> Path:
+    """What stands beside a database from before its first start until that has succeeded."""
+    return db_file.with_name(f"{db_file.name}.unfinished")
 
 
 def _namespace_answers(http_port: int, name: str) -> bool:
