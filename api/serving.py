@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from contextlib import suppress
@@ -22,6 +23,10 @@ def serve(settings: ApiSettings) -> bool:
     """
     with tracing("flowtrail-api", enabled=settings.tracing) as spans:
         server = Server(server_config(settings, spans))
+        # What modules and routes are made of lives until the end. Left out, a full collection holds
+        # up 500 sockets for 0.1 s instead of 0.2 (`benchmarks.live`).
+        gc.collect()
+        gc.freeze()
         # uvicorn logs why it cannot listen and exits; the command has something to add.
         with suppress(SystemExit):
             server.run()
