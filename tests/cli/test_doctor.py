@@ -114,9 +114,11 @@ def test_a_role_without_grants(doctor: Doctor, database: str) -> None:
     assert "flowtrail init" in (finding.fix or "")
 
 
-def test_changes_that_nobody_orders(doctor: Doctor, database: str) -> None:
+@pytest.mark.parametrize("event", ["run", "step"])
+def test_changes_that_nobody_orders(doctor: Doctor, database: str, event: str) -> None:
+    run = ARun()
     with psycopg.connect(database) as connection:
-        write(connection, [ARun().started()])
+        write(connection, [run.started() if event == "run" else run.attempt_started()])
     assert doctor("live feed").health == "ok"  # An idle feed is ordered once a second.
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE flowtrail.change_pending SET at = at - interval '1 minute'")

@@ -18,6 +18,7 @@ from psycopg.rows import DictRow, dict_row
 from tracker.core.diagnosis import Finding, failed, ok, skipped, warning
 from tracker.core.payloads import Sealed, label_of
 from tracker.errors import DecryptionFailed, SchemaMismatch
+from tracker.store.changes import PATIENCE
 from tracker.store.database import AsyncConnection, DatabaseOptions
 from tracker.store.partitions import Month
 from tracker.store.schema import check_schema
@@ -246,10 +247,12 @@ async def _feed(connection: AsyncConnection, options: DatabaseOptions) -> Findin
     query = options.qualified(
         "SELECT extract(epoch FROM clock_timestamp() - at)::float8 AS waits"
         # A step waits for its run for a while, whoever orders.
-        " FROM {schema}.change_pending WHERE kind = 'run' ORDER BY id LIMIT 1"
+        " FROM {schema}.change_pending"
+        " WHERE kind = 'run' OR at < clock_timestamp() - make_interval(secs => %s)"
+        " ORDER BY id LIMIT 1"
     )
     try:
-        row = await (await connection.execute(query)).fetchone()
+        row = await (await connection.execute(query, [PATIENCE])).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return skipped("live feed", "this role may not read it")
     if row is not None and row["waits"] > ORDERED_WITHIN:
