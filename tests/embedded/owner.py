@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
+import time
 from pathlib import Path
 
 from tracker.embedded.postgres import EmbeddedPostgres
@@ -18,7 +18,8 @@ def main(folder: Path) -> None:
     ):
         postgres.create_database("kept", exist_ok=True)
         print(json.dumps([postgres.pid, temporal.pid]), flush=True)  # noqa: T201 - for the test
-        signal.pause()
+        while True:  # `signal.pause` sleeps for ever if the signal comes right before it.
+            time.sleep(0.05)
 
 
 if __name__ == "__main__":
