@@ -46,6 +46,7 @@ class Stream:
         self._runs = runs
         self._mailbox = Mailbox(services.feed)
         self._checked_at = time.monotonic()
+        self._lost = False
 
     async def open(self) -> str:
         """Begin, while failure can still be answered as such; returns the first events.
@@ -81,11 +82,14 @@ class Stream:
 
     async def _next(self) -> str:
         try:
+            if self._lost:
+                return await self._begin(None)
             item = await unless(self._services.stopping, self._mailbox.take(HEARTBEAT))
             if isinstance(item, Delivery):
                 return _event("change", item.entry.seq, item.entry.text)
             if isinstance(item, Resync):
-                return await self._resync(item)
+                self._lost = item.why is Why.LOST
+                return f'event: resync\ndata: {{"reason":"{item.why}"}}\n\n'
         except TransientError:
             await asyncio.sleep(AGAIN_AFTER)
             return ": the database is away\n\n"
@@ -93,13 +97,10 @@ class Stream:
         # An id without data: browsers keep it and dispatch nothing.
         return ": nothing new\n\n" if reached is None else f"id: {reached}\n\n"
 
-    async def _resync(self, resync: Resync) -> str:
-        told = f'event: resync\ndata: {{"reason":"{resync.why}"}}\n\n'
-        return told if resync.why is Why.SLOW else told + await self._begin(None)
-
     async def _begin(self, after: int | None) -> str:
         beginning = await begin(self._services, self._mailbox, self._filters, after, self._runs)
         self._mailbox.add(beginning.subscription)
+        self._lost = False
         return "" if beginning.snapshot is None else _snapshot(beginning.snapshot)
 
 

@@ -7,22 +7,27 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.api.conftest import api_settings
 from tests.api.over_http import listening, watched
 from tests.api.recorded import record
+from tests.client.conftest import FakeTime
+from tests.client.scripted import RUN_BODY
 from tests.factories import ARun
 from tests.feed.test_feed import attempts_of
 from tests.proxy import TcpProxy
 from tests.waiting import eventually
 from tracker.client import AsyncTrackerClient, TrackerClient
+from tracker.client.sync_live import LATE_BY
 from tracker.client.watching import RunWatch, Watch
 from tracker.core.ids import Ref
 from tracker.core.status import RunStatus
 from tracker.embedded.ports import free_port
 from tracker.errors import ApiUnavailable, Conflict, InvalidRequest, NotFound, RunNotFinished
 from tracker.models.feed import Change, Snapshot, StreamFrom
+from tracker.models.wire import RunRead
 
 
 @pytest.fixture(autouse=True)
@@ -177,9 +182,65 @@ def test_wrong_arguments() -> None:
 def test_where_a_watch_goes_on() -> None:
     watch = Watch(StreamFrom(), retries=0)
     assert "Last-Event-ID" not in watch.request(1.0)["headers"]
-    for line in ("retry: 1000", "", "id: 7", "", ": a comment", "", "id: 9", "event: resync"):
-        assert watch.read(line) is None
+    text = "retry: 1000\n\nid: 7\n\n: a comment\r\n\r\nid: 9\nevent: resync\nda"
+    assert list(watch.read(text)) == []
     assert watch.request(1.0)["headers"]["Last-Event-ID"] == "7"
     watch.interrupted(None)
-    assert watch.read("") is None
+    assert list(watch.read("\n")) == []
     assert watch.request(1.0)["headers"]["Last-Event-ID"] == "7"
+
+
+async def test_texts_with_what_others_take_for_the_end_of_a_line(
+    client: AsyncTrackerClient, url: str, database: str
+) -> None:
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\r\nh"
+    await record(database, ARun().started(metadata={"said": odd}))
+    async for told in client.watch(after=0):
+        assert isinstance(told, Change)
+        assert told.run is not None
+        assert told.run.metadata == {"said": odd}
+        break
+    with TrackerClient(url) as blocking:
+        told = await asyncio.to_thread(next, blocking.watch())
+    assert isinstance(told, Snapshot)
+    assert told.runs[0].metadata == {"said": odd}
+
+
+class Heartbeats(httpx.SyncByteStream):
+    """One every 15 s, as long as the client is ready to wait for it."""
+
+    def __init__(self, time: FakeTime, patience: float) -> None:
+        self._time = time
+        self._patience = patience
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._patience > 15:
+            self._time.sleep(15)
+            yield b"id: 5\n\n"
+        self._time.sleep(self._patience)
+        raise httpx.ReadTimeout("nothing came")
+
+
+def test_heartbeats_do_not_prolong_a_wait() -> None:
+    time = FakeTime()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        patience = request.extensions["timeout"]["read"]
+        return httpx.Response(200, stream=Heartbeats(time, patience))
+
+    transport = httpx.MockTransport(answer)
+    began = time.now
+    with (
+        TrackerClient(
+            "http://tracker.test", transport=transport, clock=time.clock, sleep=time.sleep
+        ) as client,
+        pytest.raises(RunNotFinished, match="after 100 s"),
+    ):
+        client.wait_for("01935f00-0000-7000-8000-000000000001", timeout=100)
+    assert 100 <= time.now - began <= 100 + LATE_BY
+
+
+def test_a_condition_that_an_ended_run_does_not_meet() -> None:
+    ended = RunRead.model_validate(RUN_BODY | {"status": "completed", "from_history": True})
+    with pytest.raises(Conflict, match="ended as completed; it will not be as the condition wants"):
+        RunWatch(lambda run: run.metadata == {"a": 1}).look(Snapshot(seq=1, runs=[ended], steps=[]))

@@ -55,8 +55,8 @@ class AsyncLive(ABC):
                     if not answer.is_success:
                         await answer.aread()
                         raise failed_stream(answer)
-                    async for line in answer.aiter_lines():
-                        if (told := watch.read(line)) is not None:
+                    async for text in answer.aiter_text():
+                        for told in watch.read(text):
                             yield told
             except httpx.RequestError as error:
                 trouble = lost_connection(self._options.base_url, error)

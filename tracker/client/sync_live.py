@@ -28,6 +28,9 @@ from tracker.models.wire import RunRead
 
 T = TypeVar("T")
 
+LATE_BY = 1.0
+"""Seconds by which a wait may last longer than was asked for."""
+
 
 class Live(ABC):
     """What a client can watch, and report."""
@@ -65,27 +68,27 @@ class Live(ABC):
 
     def _follow(self, watch: Watch, deadline: float | None) -> Generator[Change | Snapshot]:
         """The watch's events, until `deadline` by the clock."""
-        while True:
+        while (silence := self._silence(deadline)) > 0:
             trouble: TransientError | None = None
-            silence = SILENCE
-            if deadline is not None:
-                silence = min(SILENCE, deadline - self._clock())
-                if silence <= 0:
-                    return
             try:
                 request = watch.request(self._options.timeout, silence)
                 with self._http.stream(**request) as answer:
                     if not answer.is_success:
                         answer.read()
                         raise failed_stream(answer)
-                    for line in answer.iter_lines():
-                        if (told := watch.read(line)) is not None:
-                            yield told
+                    for text in answer.iter_text():
+                        yield from watch.read(text)
+                        # Reading gives up after `silence`, however much of it is over by now.
+                        if self._silence(deadline) < silence - LATE_BY:
+                            break
             except httpx.RequestError as error:
                 trouble = lost_connection(self._options.base_url, error)
             except TransientError as error:
                 trouble = error
-            self._sleep(watch.interrupted(trouble))
+            self._sleep(min(watch.interrupted(trouble), max(0.0, self._silence(deadline))))
+
+    def _silence(self, deadline: float | None) -> float:
+        return SILENCE if deadline is None else min(SILENCE, deadline - self._clock())
 
     def wait_for(
         self, run_id: RunId, until: Until | None = None, *, timeout: Duration | None = None
@@ -98,7 +101,7 @@ class Live(ABC):
             timeout: Seconds or timedelta; None: for ever.
 
         Raises:
-            Conflict: The run has ended otherwise than by one of the statuses.
+            Conflict: The run has ended, and not as wanted.
             NotFound: There is no such run.
             RunNotFinished: At the timeout.
         """

@@ -7,7 +7,7 @@ the next connection, and so misses nothing and tells nothing twice.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import httpx
@@ -48,6 +48,7 @@ class Watch:
         self._connected = False
         self._last_id: str | None = None
         self._fields: dict[str, str] = {}
+        self._rest = ""
 
     def request(self, timeout: float, silence: float = SILENCE) -> dict[str, Any]:
         """Keyword arguments for `stream` of either of httpx's clients."""
@@ -63,13 +64,20 @@ class Watch:
             "timeout": httpx.Timeout(timeout, read=silence),
         }
 
-    def read(self, line: str) -> Change | Snapshot | None:
-        """Take in a line; gives what an event tells once it is complete.
+    def read(self, text: str) -> Iterator[Change | Snapshot]:
+        """Take in what has come; gives what the events tell that are complete by it.
 
         Raises:
-            UnexpectedAnswer: It is none that this version understands.
+            UnexpectedAnswer: One is none that this version understands.
         """
         self._connected, self._failures = True, 0
+        # Not by httpx's own lines: those end at U+2028 and others too, which JSON may contain.
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if (told := self._line(line.removesuffix("\r"))) is not None:
+                yield told
+
+    def _line(self, line: str) -> Change | Snapshot | None:
         if line:
             name, _, value = line.partition(":")
             if name:  # Else a comment, which keeps the connection alive.
@@ -95,7 +103,7 @@ class Watch:
         Raises:
             TransientError: That, where there has never been a connection and it was tried enough.
         """
-        self._fields = {}
+        self._fields, self._rest = {}, ""
         if error is None:
             return 0.1
         if not self._connected and self._failures >= self._retries:
@@ -153,19 +161,20 @@ class RunWatch:
         run = (told.runs[0] if told.runs else None) if isinstance(told, Snapshot) else told.run
         if run is None:
             return None
-        if self._condition is not None:
-            return run if self._condition(run) else None
-        if run.status in self._statuses:
+        if self._as_wanted(run):
             return run
         final = run.from_history or run.temporal_run_id is None
         if run.status in CLOSED_RUN_STATUSES and final:
+            wanted = " or ".join(sorted(self._statuses)) or "as the condition wants it"
             raise Conflict(
-                f"run {run.run_id} has ended as {run.status}; it will not be "
-                f"{' or '.join(sorted(self._statuses))}",
+                f"run {run.run_id} has ended as {run.status}; it will not be {wanted}",
                 run_id=str(run.run_id),
                 status=str(run.status),
             )
         return None
+
+    def _as_wanted(self, run: RunRead) -> bool:
+        return run.status in self._statuses if self._condition is None else self._condition(run)
 
 
 def not_yet(run_id: object, timeout: float) -> RunNotFinished:
