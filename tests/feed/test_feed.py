@@ -207,6 +207,31 @@ async def test_a_snapshot_and_the_changes_after_it_have_no_gap_and_no_overlap(
     assert statuses == ["completed", "running"]
 
 
+async def test_what_a_snapshot_does_not_show_is_told(store: Database) -> None:
+    """Though it was committed before: steps, and runs beyond the first so many."""
+    older, newer = ARun(), ARun(ref=Ref("order", "o-2"))
+    await write(store, older.started())
+    await write(store, newer.started(), *attempts_of(newer))
+    feed = Feed(store, "default")
+    seen: dict[str, list[str]] = {}
+    limits = {"one": 1, "none": 0}
+    taken = {
+        name: await take_snapshot(store, "default", ChangeFilter(), limit)
+        for name, limit in limits.items()
+    }
+    of_one = await take_snapshot(store, "default", ChangeFilter(run_id=newer.identity.id), 50)
+    async with running(feed.run(), Sequencer(store.options, keep_seconds=3600).run()):
+        for name, (shown) in (taken | {"run": of_one}).items():
+            watcher = await watching(feed, after=shown.snapshot.seq, shown=shown.shown)
+            entries = await watcher.rest(1.5)
+            seen[name] = [f"{entry.row['kind']} {entry.row['status']}" for entry in entries]
+    assert seen == {
+        "one": ["run running", "step completed"],
+        "none": ["run running", "run running", "step completed"],
+        "run": ["run running"],
+    }
+
+
 async def test_old_changes_are_forgotten(store: Database) -> None:
     run = ARun()
     await write(store, run.started(), run.closed())

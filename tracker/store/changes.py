@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
@@ -188,9 +189,21 @@ async def feed_position_on(connection: AsyncConnection, options: DatabaseOptions
     return Position(0, 0) if row is None else Position(**row)
 
 
-async def pending_ids(connection: AsyncConnection, database: Database, namespace: str) -> set[int]:
-    """Announced changes without a place yet, as the connection's transaction sees them."""
-    cursor = await connection.execute(database.sql(_SQL["pending"]), {"namespace": namespace})
+async def pending_ids(
+    connection: AsyncConnection,
+    database: Database,
+    namespace: str,
+    runs: Sequence[UUID],
+    steps_of: UUID | None,
+) -> set[int]:
+    """Announced changes of runs without a place yet, as the connection's transaction sees them.
+
+    Args:
+        runs: Our own ids.
+        steps_of: Key of the run whose steps' changes count too.
+    """
+    parameters = {"namespace": namespace, "runs": list(runs), "steps_of": steps_of}
+    cursor = await connection.execute(database.sql(_SQL["pending"]), parameters)
     return {row["id"] for row in await cursor.fetchall()}
 
 

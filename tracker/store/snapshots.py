@@ -41,26 +41,41 @@ async def take_snapshot(
     async with database.transaction() as connection:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         position = await feed_position_on(connection, database.options)
-        shown = await pending_ids(connection, database, namespace)
-        runs, steps = await _shown(connection, database, namespace, filters, limit)
-    return Taken(Snapshot(seq=position.last_seq, runs=runs, steps=steps), frozenset(shown))
+        found = await _found(connection, database, namespace, filters, limit)
+        ids = [run.run_id for run in found.runs]
+        shown = await pending_ids(connection, database, namespace, ids, found.steps_of)
+    snapshot = Snapshot(seq=position.last_seq, runs=found.runs, steps=found.steps)
+    return Taken(snapshot, frozenset(shown))
 
 
-async def _shown(
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a snapshot shows.
+
+    Attributes:
+        steps_of: Key of the run of which it shows every step.
+    """
+
+    runs: list[RunRead]
+    steps: list[StepState]
+    steps_of: UUID | None = None
+
+
+async def _found(
     connection: AsyncConnection,
     database: Database,
     namespace: str,
     filters: ChangeFilter,
     limit: int,
-) -> tuple[list[RunRead], list[StepState]]:
+) -> _Found:
     if limit == 0:
-        return [], []
+        return _Found([], [])
     if filters.run_id is not None:
         return await _one(connection, database, namespace, filters.run_id)
     wanted = {str(status) for status in filters.status}
     statuses = [status for status in RunStatus if status in wanted]
     if wanted and not statuses:
-        return [], []
+        return _Found([], [])
     asked = RunFilter(
         ref_type=filters.ref_type,
         ref_id=filters.ref_id,
@@ -68,12 +83,13 @@ async def _shown(
         status=statuses,
         limit=limit,
     )
-    return await runs_on(connection, database, namespace, asked), []
+    return _Found(await runs_on(connection, database, namespace, asked), [])
 
 
 async def _one(
     connection: AsyncConnection, database: Database, namespace: str, run_id: UUID
-) -> tuple[list[RunRead], list[StepState]]:
+) -> _Found:
     run = await find_run(connection, database, namespace, run_id)
-    steps = (await steps_of(connection, database, run))[:STEPS_MAX]
-    return [run_read(run)], [StepState(**step_state(step, run["id"])) for step in steps]
+    rows = await steps_of(connection, database, run)
+    steps = [StepState(**step_state(row, run["id"])) for row in rows[:STEPS_MAX]]
+    return _Found([run_read(run)], steps, run["run_key"] if len(rows) <= STEPS_MAX else None)

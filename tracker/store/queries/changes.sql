@@ -69,7 +69,9 @@ SELECT last_seq, kept_after FROM {schema}.feed
 
 -- name: pending
 -- What a snapshot already shows, though it gets its place in the order only later.
-SELECT id FROM {schema}.change_pending WHERE namespace = %(namespace)s
+SELECT id FROM {schema}.change_pending
+WHERE namespace = %(namespace)s
+  AND CASE kind WHEN 'run' THEN run_id = ANY(%(runs)s) ELSE run_key = %(steps_of)s END
 
 -- name: changes_after
 SELECT {columns} FROM {schema}.change c
