@@ -20,7 +20,7 @@ from tracker.feed.feed import Feed
 from tracker.feed.mailbox import WAITING_MAX, Why
 from tracker.feed.sequencer import Sequencer
 from tracker.models.feed import ChangeFilter
-from tracker.store.changes import feed_position
+from tracker.store.changes import changes_within, feed_position, sequencer_session
 from tracker.store.database import Database, dedicated
 from tracker.store.erase import erase
 from tracker.store.record import write_batch
@@ -136,6 +136,30 @@ async def test_what_commits_late_comes_late_and_holds_nothing_up(
         entries = await watcher.until(2)
     assert entries[1].refs == [("order", "o-1")]
     assert entries[1].pending_id < entries[0].pending_id
+
+
+async def test_changes_of_a_run_keep_their_order_however_late_one_commits(store: Database) -> None:
+    """Also in a round that looks only at what is new."""
+    run, step_of, other = ARun(), ARun(workflow_type="Refund"), ARun(workflow_type="Refund")
+    scheduled, ended = attempts_of(step_of)
+    async with sequencer_session(store.options) as session, dedicated(store.options) as slow:
+        async with slow.transaction():
+            await write_batch(slow, "flowtrail", fold([run.started()]))
+            await write(store, scheduled)  # It waits for its run.
+            await write(store, other.started())
+            settled = (await session.sequence(0, 100)).highest
+            assert settled is not None
+        await write(store, step_of.started(), ended)
+        await write(store, run.closed())
+        round_ = await session.sequence(settled, 100)
+    assert round_.moved == 5
+    told, _, _ = await changes_within(store, "default", ChangeFilter(), 1, 100)
+    statuses = {
+        row["run_id"]: [one["status"] for one in told if one["run_id"] == row["run_id"]]
+        for row in told
+    }
+    assert statuses[run.identity.id] == ["running", "completed"]
+    assert statuses[step_of.identity.id] == ["started", "running", "completed"]
 
 
 async def test_who_comes_back_gets_what_it_missed(store: Database) -> None:

@@ -109,7 +109,7 @@ class Sequencer:
                 forget_at = began + FORGET_EVERY
                 await forget_old(session, self._keep_seconds)
                 await session.forget_tickets()
-            if round_.moved == ROUND_MAX:
+            if round_.moved >= ROUND_MAX:
                 continue
             watched_for = watched_until - self._clock()
             if watched_for > WATCHED_SECONDS / 2:

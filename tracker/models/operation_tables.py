@@ -197,7 +197,11 @@ class BulkRow(TrackerRow, table=True):
 class ChangePendingRow(TrackerRow, table=True):
     """A change as its writer announced it, without a place in the order."""
 
-    __table_args__ = (check("change_pending_kind_check", one_of("kind", ChangeKind)),)
+    __table_args__ = (
+        check("change_pending_kind_check", one_of("kind", ChangeKind)),
+        index("change_pending_run_idx", "run_id, id", "run_id IS NOT NULL"),
+        index("change_pending_run_key_idx", "run_key, id", "run_key IS NOT NULL"),
+    )
 
     id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
     namespace: Str

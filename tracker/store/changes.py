@@ -88,8 +88,8 @@ class SequencerSession:
         """Give the announced changes that are visible by now their place.
 
         Args:
-            above: Look only at pending ids above this one.
-            limit: How many at most.
+            above: Look only at pending ids above this one, and at those of the same runs.
+            limit: How many of those above at most.
         """
         # Most rounds find nothing, and finding that by the statement below takes twice as long.
         if not (await self._fetch("look", above=above))[0]["found"]:

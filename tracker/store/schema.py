@@ -15,7 +15,7 @@ from tracker.errors import SchemaMismatch
 from tracker.store.blocking import Connection
 from tracker.store.database import AsyncConnection, DatabaseOptions
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = tuple(f"{number:04}" for number in range(1, 11))
 """Every revision that this version knows, oldest first."""
 
 REQUIRED_REVISION = REVISIONS[-1]

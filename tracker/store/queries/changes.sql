@@ -7,15 +7,26 @@ SELECT EXISTS (SELECT FROM {schema}.change_pending WHERE id > %(above)s) AS foun
 -- Only the session that holds the sequencer's lock runs this, so one round commits before the next
 -- begins, and whoever reads up to a seq has read everything before it. Nothing is looked at by
 -- transaction id: an open transaction anywhere holds nothing up, and what it announced gets its
--- place once it commits. A step whose run is not on record yet is left for some seconds.
-WITH taken AS (
+-- place once it commits. A step whose run is not on record yet is left for some seconds. What the
+-- same runs announced further back, and what has become visible since, comes along, so that no run's
+-- changes change places.
+WITH fresh AS (
+    SELECT p.id, p.run_id, p.run_key FROM {schema}.change_pending p
+    WHERE p.id > %(above)s
+      AND (p.kind = 'run' OR p.at < clock_timestamp() - make_interval(secs => %(patience)s)
+           OR EXISTS (SELECT FROM {schema}.run r
+                      WHERE r.namespace = p.namespace AND r.run_key = p.run_key))
+    ORDER BY p.id LIMIT %(limit)s
+),
+taken AS (
     DELETE FROM {schema}.change_pending WHERE id IN (
-        SELECT p.id FROM {schema}.change_pending p
-        WHERE p.id > %(above)s
-          AND (p.kind = 'run' OR p.at < clock_timestamp() - make_interval(secs => %(patience)s)
-               OR EXISTS (SELECT FROM {schema}.run r
-                          WHERE r.namespace = p.namespace AND r.run_key = p.run_key))
-        ORDER BY p.id LIMIT %(limit)s)
+        SELECT id FROM fresh
+        UNION
+        SELECT p.id FROM (SELECT DISTINCT run_id FROM fresh) f
+        JOIN {schema}.change_pending p ON p.run_id = f.run_id AND p.id <= %(above)s
+        UNION
+        SELECT p.id FROM (SELECT DISTINCT run_key FROM fresh) f
+        JOIN {schema}.change_pending p ON p.run_key = f.run_key AND p.id <= %(above)s)
     RETURNING *
 ),
 moved AS (
