@@ -9,24 +9,27 @@ SELECT EXISTS (SELECT FROM {schema}.change_pending WHERE id > %(above)s) AS foun
 -- transaction id: an open transaction anywhere holds nothing up, and what it announced gets its
 -- place once it commits. A step whose run is not on record yet is left for some seconds. What the
 -- same runs announced further back, and what has become visible since, comes along, so that no run's
--- changes change places.
-WITH fresh AS (
+-- changes change places. Written so that only lookups by key remain, for statistics of a table that
+-- is emptied all the time say nothing (ARRAY, LATERAL and LIMIT keep hashes away).
+WITH fresh AS MATERIALIZED (
     SELECT p.id, p.run_id, p.run_key FROM {schema}.change_pending p
     WHERE p.id > %(above)s
       AND (p.kind = 'run' OR p.at < clock_timestamp() - make_interval(secs => %(patience)s)
-           OR EXISTS (SELECT FROM {schema}.run r
-                      WHERE r.namespace = p.namespace AND r.run_key = p.run_key))
+           OR (SELECT true FROM {schema}.run r
+               WHERE r.namespace = p.namespace AND r.run_key = p.run_key LIMIT 1))
     ORDER BY p.id LIMIT %(limit)s
 ),
 taken AS (
-    DELETE FROM {schema}.change_pending WHERE id IN (
+    DELETE FROM {schema}.change_pending WHERE id = ANY(ARRAY(
         SELECT id FROM fresh
-        UNION
-        SELECT p.id FROM (SELECT DISTINCT run_id FROM fresh) f
-        JOIN {schema}.change_pending p ON p.run_id = f.run_id AND p.id <= %(above)s
-        UNION
-        SELECT p.id FROM (SELECT DISTINCT run_key FROM fresh) f
-        JOIN {schema}.change_pending p ON p.run_key = f.run_key AND p.id <= %(above)s)
+        UNION ALL
+        SELECT e.id FROM (SELECT DISTINCT run_id FROM fresh) f
+        CROSS JOIN LATERAL (SELECT p.id FROM {schema}.change_pending p
+                            WHERE p.run_id = f.run_id AND p.id <= %(above)s OFFSET 0) e
+        UNION ALL
+        SELECT e.id FROM (SELECT DISTINCT run_key FROM fresh) f
+        CROSS JOIN LATERAL (SELECT p.id FROM {schema}.change_pending p
+                            WHERE p.run_key = f.run_key AND p.id <= %(above)s OFFSET 0) e))
     RETURNING *
 ),
 moved AS (
@@ -41,8 +44,9 @@ moved AS (
            o.refs, t.status, t.at, t.data, t.report
     FROM taken t
     CROSS JOIN {schema}.feed f
-    LEFT JOIN {schema}.run r
-        ON t.kind = 'step' AND r.namespace = t.namespace AND r.run_key = t.run_key
+    LEFT JOIN LATERAL (
+        SELECT id, run_key, workflow_type, ref_type, ref_id FROM {schema}.run
+        WHERE t.kind = 'step' AND namespace = t.namespace AND run_key = t.run_key LIMIT 1) r ON true
     LEFT JOIN LATERAL (
         SELECT jsonb_agg(jsonb_build_array(x.ref_type, x.ref_id)) AS refs
         FROM (SELECT ref_type, ref_id FROM {schema}.run_ref
