@@ -20,7 +20,7 @@ from tracker.feed.feed import Feed
 from tracker.feed.mailbox import WAITING_MAX, Why
 from tracker.feed.sequencer import Sequencer
 from tracker.models.feed import ChangeFilter
-from tracker.store.changes import changes_within, feed_position, sequencer_session
+from tracker.store.changes import changes_within, feed_position, feed_session, sequencer_session
 from tracker.store.database import Database, dedicated
 from tracker.store.erase import erase
 from tracker.store.record import write_batch
@@ -269,6 +269,46 @@ async def test_old_changes_are_forgotten(store: Database) -> None:
         await eventually(lambda: reached(store, "kept_after"))
     position = await feed_position(store)
     assert position.kept_after == position.last_seq == 1
+
+
+async def test_forgetting_goes_on_over_holes_and_in_slices(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Erased runs leave holes of any width in the order."""
+    monkeypatch.setattr(sequencer, "FORGET_MAX", 2)
+    runs = [ARun() for _ in range(8)]
+    await write(store, *(run.started() for run in runs))
+    async with sequencer_session(store.options) as session, dedicated(store.options) as connection:
+        await session.sequence(0, 100)
+        await connection.execute(
+            "UPDATE flowtrail.change SET sequenced_at = now() - interval '2 hours' WHERE seq < 8"
+        )
+        await connection.execute("DELETE FROM flowtrail.change WHERE seq IN (1, 2, 3, 5)")
+        async with running(Sequencer(store.options, keep_seconds=3600).run()):
+            await eventually(lambda: _kept_after(store, 7))
+        rows = await connection.execute("SELECT seq FROM flowtrail.change")
+        assert [row["seq"] for row in await rows.fetchall()] == [8]
+
+
+async def _kept_after(store: Database, seq: int) -> bool:
+    return await reached(store, "kept_after") == seq
+
+
+async def test_notifications_do_not_pile_up(store: Database) -> None:
+    """Whoever waits takes in all that have come."""
+    async with sequencer_session(store.options) as session, feed_session(store.options) as feed:
+        await session.listen()
+        for _ in range(5):
+            await feed.watch()
+
+        async def heard() -> int:
+            await session.sequence(0, 100)
+            return len(session._connection._notifies_backlog or ())  # pyright: ignore[reportPrivateUsage]
+
+        while await heard() < 5:
+            pass
+        assert await session.wait(5)
+        assert not await session.wait(0)
 
 
 async def test_backfilled_runs_are_not_announced(store: Database) -> None:

@@ -29,7 +29,8 @@ ROUND_MAX = 5000
 TAKE_OVER_EVERY = 0.5
 """Seconds between two tries for the lock: a sequencer that died is replaced that soon."""
 FORGET_EVERY = 30.0
-FORGET_MAX = 10_000
+FORGET_MAX = 2000
+"""Of one round: deleting a backlog must not hold up what is new."""
 SETTLED_SECONDS = 2.0
 """Quick rounds look only at ids that were new within this time. What was moved before stays in the
 index until a vacuum, which an old transaction somewhere may hold up for hours."""
@@ -97,6 +98,7 @@ class Sequencer:
                 self.counters.leading = 0
 
     async def _lead(self, session: SequencerSession) -> None:
+        await session.listen()
         looks = _Looks(self._clock)
         watched_until = forget_at = -1.0
         while True:
@@ -106,22 +108,18 @@ class Sequencer:
             self.counters.rounds += 1
             self.counters.changes += round_.moved
             if began >= forget_at:
-                forget_at = began + FORGET_EVERY
-                await forget_old(session, self._keep_seconds)
+                forgotten = await session.forget(self._keep_seconds, FORGET_MAX)
                 await session.forget_tickets()
+                forget_at = began + (FORGET_EVERY if forgotten < FORGET_MAX else 0.0)
             if round_.moved >= ROUND_MAX:
                 continue
             watched_for = watched_until - self._clock()
             if watched_for > WATCHED_SECONDS / 2:
                 await asyncio.sleep(QUICK)  # Listening is dearer, and nothing new is to be heard.
-            elif await session.wait(QUICK if watched_for > 0 else SLOW):
+                continue
+            quick = watched_for > 0 or forget_at <= began
+            if await session.wait(QUICK if quick else SLOW):
                 watched_until = self._clock() + WATCHED_SECONDS
-
-
-async def forget_old(session: SequencerSession, keep_seconds: float) -> None:
-    """Delete the changes that are older."""
-    while await session.forget(keep_seconds, FORGET_MAX) == FORGET_MAX:
-        pass
 
 
 class _Looks:

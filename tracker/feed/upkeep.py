@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from tracker.errors import TrackerError
-from tracker.feed.sequencer import ROUND_MAX, forget_old
+from tracker.feed.sequencer import FORGET_MAX, ROUND_MAX
 from tracker.store.changes import SequencerSession, sequencer_session
 from tracker.store.database import DatabaseOptions
 
@@ -64,7 +64,8 @@ class FeedUpkeep:
     async def _order(self, session: SequencerSession) -> bool:
         """Whether nothing is left to do."""
         for _ in range(ROUNDS_MAX):
-            if (await session.sequence(0, ROUND_MAX)).moved < ROUND_MAX:
-                await forget_old(session, self._keep_seconds)
+            moved = (await session.sequence(0, ROUND_MAX)).moved
+            forgotten = await session.forget(self._keep_seconds, FORGET_MAX)
+            if moved < ROUND_MAX and forgotten < FORGET_MAX:
                 return True
         return False

@@ -84,6 +84,13 @@ class SequencerSession:
         """Whether this session is the sequencer; see `AdvisoryLock`."""
         return await self._lock.hold()
 
+    async def listen(self) -> None:
+        """Hear from now on when changes are watched: not before it is held, for what is heard and
+        not waited for is kept in memory."""
+        with translated():
+            channel = watched_channel(self._options.schema)
+            await self._connection.execute(_constant(f'LISTEN "{channel}"'))
+
     async def sequence(self, above: int, limit: int) -> Round:
         """Give the announced changes that are visible by now their place.
 
@@ -126,11 +133,10 @@ class SequencerSession:
 
 @asynccontextmanager
 async def sequencer_session(options: DatabaseOptions) -> AsyncGenerator[SequencerSession]:
-    """A session of its own that hears when changes are watched."""
+    """A session of its own that may become the sequencer's."""
     async with dedicated(options) as connection:
         with translated():
             await connection.execute(_constant(f"SET idle_session_timeout = '{SILENT_SECONDS}s'"))
-            await connection.execute(_constant(f'LISTEN "{watched_channel(options.schema)}"'))
         yield SequencerSession(connection, options)
 
 
@@ -301,6 +307,6 @@ def _constant(text: str) -> LiteralString:
 
 async def _notified(connection: AsyncConnection, seconds: float) -> bool:
     with translated():
-        async for _ in connection.notifies(timeout=seconds, stop_after=1):
-            return True
-    return False
+        # To its end: that takes in all that have come, where leaving it would keep them for later.
+        come = [one async for one in connection.notifies(timeout=seconds, stop_after=1)]
+    return bool(come)

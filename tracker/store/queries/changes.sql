@@ -63,18 +63,24 @@ SELECT count(*) AS moved, max(pending_id) AS highest,
 FROM moved
 
 -- name: forget
--- Oldest first, a slice at a time; what is kept lies behind one seq.
-WITH old AS (
-    SELECT c.seq FROM {schema}.change c, {schema}.feed f
-    WHERE c.seq > f.kept_after AND c.seq <= f.kept_after + %(limit)s
-      AND c.sequenced_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+-- Oldest first, a slice at a time; what is kept lies behind one seq. Erasing leaves holes.
+WITH next AS (
+    SELECT c.seq, c.sequenced_at FROM {schema}.change c
+    WHERE c.seq > (SELECT kept_after FROM {schema}.feed) ORDER BY c.seq LIMIT %(limit)s
 ),
-gone AS (DELETE FROM {schema}.change c USING old WHERE c.seq = old.seq),
+old AS (
+    SELECT max(seq) AS seq FROM next
+    WHERE sequenced_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+),
+gone AS (
+    DELETE FROM {schema}.change c USING old
+    WHERE c.seq > (SELECT kept_after FROM {schema}.feed) AND c.seq <= old.seq
+    RETURNING c.seq
+),
 noted AS (
-    UPDATE {schema}.feed SET kept_after = (SELECT max(seq) FROM old)
-    WHERE EXISTS (SELECT FROM old)
+    UPDATE {schema}.feed SET kept_after = old.seq FROM old WHERE old.seq IS NOT NULL
 )
-SELECT count(*) AS forgotten FROM old
+SELECT count(*) AS forgotten FROM gone
 
 -- name: forget_tickets
 DELETE FROM {schema}.ticket WHERE expires_at < now()
