@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,12 @@ from tracker.core.fold import fold
 from tracker.core.ids import Ref, activity_key
 from tracker.core.status import AttemptOutcome, StepKind, StepStatus
 from tracker.feed import sequencer
+from tracker.feed.entries import Interest
 from tracker.feed.feed import Feed
 from tracker.feed.mailbox import WAITING_MAX, Why
 from tracker.feed.sequencer import Sequencer
 from tracker.models.feed import ChangeFilter
+from tracker.store import changes
 from tracker.store.changes import changes_within, feed_position, feed_session, sequencer_session
 from tracker.store.database import Database, dedicated
 from tracker.store.erase import erase
@@ -211,6 +214,23 @@ async def test_a_place_that_is_gone_is_lost(store: Database) -> None:
         late = await watching(feed, after=0)
         await late.rest()
         assert [resync.why for resync in late.resyncs] == [Why.LOST]
+
+
+async def test_what_is_forgotten_while_it_is_read_is_lost(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(store, *(ARun().started() for _ in range(4)))
+    async with sequencer_session(store.options) as session:
+        await session.sequence(0, 100)
+        window = changes._window  # pyright: ignore[reportPrivateUsage]
+
+        async def forgotten_first(*given: Any) -> Any:
+            await session.forget(0, 2)
+            return await window(*given)
+
+        monkeypatch.setattr(changes, "_window", forgotten_first)
+        slice_ = await Feed(store, "default").read(Interest("default", ChangeFilter()), 1)
+    assert (slice_.lost, slice_.entries) == (True, [])
 
 
 async def test_a_snapshot_and_the_changes_after_it_have_no_gap_and_no_overlap(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, LiteralString, cast
 from uuid import UUID
 
@@ -231,6 +231,9 @@ async def changes_within(
             return [], after, position
         through = newest if filters.run_id is not None else min(newest, after + SLICE)
         rows = await _window(connection, database, namespace, filters, after, through, limit)
+        # What was forgotten between the two is missing in the rows.
+        kept_after = (await feed_position_on(connection, database.options)).kept_after
+        position = replace(position, kept_after=kept_after)
     if len(rows) == limit:
         through = rows[-1]["seq"]
     return rows, through, position
