@@ -117,7 +117,7 @@ class Authenticator:
         """Whom a ticket was issued to; it is used up.
 
         Raises:
-            NotAuthenticated: It is none, was used, or has expired.
+            NotAuthenticated: It is none, was used, or has expired; or whom it was issued to has.
             DatabaseUnavailable: That cannot be told now.
         """
         if not self._enabled:
@@ -128,7 +128,10 @@ class Authenticator:
                 "this ticket is unknown, used or expired: each opens one connection, within "
                 f"{tickets.VALID_SECONDS} seconds"
             )
-        return _CALLER.validate_python(facts)
+        caller = _CALLER.validate_python(facts)
+        if not await self.still_valid(caller):
+            raise NotAuthenticated("the API key or token that this ticket was issued to has ended")
+        return caller
 
     async def ticket_for(self, caller: Caller) -> tuple[str, datetime]:
         """A ticket, and when it expires.

@@ -37,6 +37,12 @@ FRAME_MAX = 65_536
 """Bytes of a frame that a client may send; what they ask for is short."""
 
 
+UNREAD_SECONDS = 60.0
+"""After which the kernel ends a connection whose peer takes in nothing of what it is sent. A peer
+that is there but does not read would keep its place among the live connections for ever: whoever
+sends, or closes in order, waits for it."""
+
+
 class _WithoutSocketLines(logging.Filter):
     """uvicorn logs the whole URL of each WebSocket, with keys and tickets in it;
     `api.middleware` has a line of its own."""
@@ -64,8 +70,18 @@ _WITHOUT_SOCKET_LINES = _WithoutSocketLines()
 
 
 class Server(uvicorn.Server):
-    """Tells the app that it is to stop when uvicorn begins to wait for open requests, not when it
-    has waited: long polls and live connections would use up the whole grace otherwise."""
+    """Ends connections whose peer does not read. Tells the app that it is to stop when uvicorn
+    begins to wait for open requests, not when it has waited: long polls and live connections would
+    use up the whole grace otherwise."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux. Connections have it from their listener.
+            for listener in (listener for server in self.servers for listener in server.sockets):
+                listener.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000)
+                )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""

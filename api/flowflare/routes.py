@@ -93,6 +93,7 @@ async def socket(websocket: WebSocket) -> None:
         caller = await _caller(websocket, services, "read", open_too=True)
         if caller.restriction:
             raise NotAllowed("this socket shows all runs, and the key is kept to some: use /v1/ws")
+        services.live_connections.check()  # Again: others came meanwhile.
     except TrackerError as error:
         await refuse(websocket, error)
         return

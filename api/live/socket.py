@@ -38,6 +38,7 @@ async def admitted(websocket: WebSocket, services: Services, scope: Any) -> Call
         ticket = websocket.query_params.get("ticket")
         caller = await identify(services.authenticator, websocket.headers, ticket)
         check_scope(caller, scope)
+        services.live_connections.check()  # Again: others came meanwhile.
     except TrackerError as error:
         await refuse(websocket, error)
         return None

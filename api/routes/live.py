@@ -84,8 +84,10 @@ async def watch(
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
         after = int(last_event_id[:19])
     events = Stream(services, access.caller, filters, after, asked.snapshot)
+    first = await events.open()
+    services.live_connections.check()  # Again: others came meanwhile.
     return StreamingResponse(
-        events.events(await events.open()),
+        events.events(first),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket as socketlib
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -332,6 +334,17 @@ async def test_who_may_connect(database: str) -> None:
             assert refused_answer.status_code == 401
 
 
+async def test_a_ticket_ends_with_its_key(database: str) -> None:
+    async with guarded(database) as (url, pool):
+        _, reader = await keys.create(pool, "reader", ["read"])
+        async with httpx.AsyncClient(base_url=url) as client:
+            issued = await client.post("/v1/tickets", headers={"X-API-Key": reader})
+            await keys.revoke(pool, "reader")
+            refused = await client.get("/v1/stream", params={"ticket": issued.json()["ticket"]})
+    assert refused.status_code == 401
+    assert "has ended" in refused.json()["message"]
+
+
 async def test_who_is_kept_to_some_runs_sees_no_others(database: str) -> None:
     mine, other = ARun(), ARun(ref=Ref("parcel", "p-1"))
     async with guarded(database) as (url, pool):
@@ -376,6 +389,42 @@ async def test_a_process_takes_so_many_connections(database: str) -> None:
             assert refused.value.response.status_code == 503
             async with httpx.AsyncClient(base_url=url) as client:
                 assert (await client.get("/v1/stream")).status_code == 503
+
+
+async def test_many_who_connect_at_once_are_not_too_many(database: str) -> None:
+    async with guarded(database, live_connections=2) as (url, pool):
+        _, secret = await keys.create(pool, "reader", ["read"])
+        address = f"{url.replace('http', 'ws', 1)}/v1/ws"
+        headers = {"X-API-Key": secret}
+        found = await asyncio.gather(
+            *(connect(address, additional_headers=headers) for _ in range(8)),
+            return_exceptions=True,
+        )
+        opened = [one for one in found if isinstance(one, ClientConnection)]
+        assert len(opened) == 2
+        for one in opened:
+            await one.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_USER_TIMEOUT")
+async def test_who_never_reads_loses_its_place(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.serving.UNREAD_SECONDS", 1.0)
+    filling = {"text": "x" * 20_000}
+    await record(database, *(ARun().started(metadata=filling) for _ in range(40)))
+    with listening(api_settings(database)) as url, socketlib.socket() as peer:
+        peer.setsockopt(socketlib.SOL_SOCKET, socketlib.SO_RCVBUF, 4096)
+        peer.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        peer.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: test\r\n\r\n")
+        await eventually(lambda: connected(url, 1))
+        await eventually(lambda: connected(url, 0))
+
+
+async def connected(url: str, connections: int) -> bool:
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{url}/metrics")).text
+    return f"flowtrail_live_connections {float(connections)}\n" in metrics
 
 
 async def test_silence_is_filled(served_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
