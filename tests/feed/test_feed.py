@@ -355,6 +355,27 @@ async def test_a_second_sequencer_takes_over(store: Database) -> None:
         assert second.counters.leading
 
 
+async def test_a_step_that_was_told_without_its_run_is_erased_with_it(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "PATIENCE", 0.0)
+    run = ARun()
+    async with feeding(store) as feed:
+        watcher = await watching(feed)
+        await write(store, attempts_of(run)[0])
+        [early] = await watcher.until(1)
+        assert (early.run_id, early.run_key) == (None, run.run_key)
+        await write(store, run.started())
+        await write(store, run.closed(from_history=True))
+        await watcher.until(3)
+        await erase(store, "default", Ref("order", "o-1"))
+        await watcher.until(4)
+        assert [entry.seq for entry in await (await watching(feed, after=0)).until(1)] == [4]
+    async with store.connection() as connection:
+        cursor = await connection.execute("SELECT seq FROM flowtrail.change ORDER BY seq")
+        assert [row["seq"] for row in await cursor.fetchall()] == [4]
+
+
 async def test_what_was_told_of_an_erased_run_is_deleted(store: Database) -> None:
     run, other = ARun(), ARun(ref=Ref("order", "o-2"))
     async with feeding(store) as feed:
@@ -363,9 +384,13 @@ async def test_what_was_told_of_an_erased_run_is_deleted(store: Database) -> Non
         await write(store, attempts_of(run)[0])
         await write(store, run.closed(from_history=True))
         await watcher.until(4)
+        assert len(await (await watching(feed, after=0)).until(4)) == 4
         await erase(store, "default", Ref("order", "o-1"))
         [*_, last] = await watcher.until(5)
+        again = await (await watching(feed, after=0)).until(2)
     assert "lovelace" not in last.text
+    assert last.erases
+    assert [entry.seq for entry in again] == [2, 5]
     async with store.connection() as connection:
         cursor = await connection.execute("SELECT seq, data FROM flowtrail.change ORDER BY seq")
         rows = await cursor.fetchall()

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from tracker.core.status import ChangeKind
 from tracker.models.feed import ChangeFilter
 from tracker.store.changes import change_read, refs_of
 
@@ -22,10 +23,16 @@ class Entry:
         self.pending_id: int = row["pending_id"]
         self.namespace: str = row["namespace"]
         self.run_id: UUID | None = row["run_id"]
+        self.run_key: UUID | None = row["run_key"]
         self.workflow_type: str | None = row["workflow_type"]
         self.refs = refs_of(row)
         self.frames: dict[str, str] = {}
         """What was sent of it, by the name of the subscription; few names are shared by many."""
+
+    @property
+    def erases(self) -> bool:
+        """Whether it tells that its run was erased."""
+        return self.row["kind"] == ChangeKind.RUN and "erased_at" in self.row["data"]
 
     @cached_property
     def text(self) -> str:

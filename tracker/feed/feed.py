@@ -218,10 +218,26 @@ class Feed:
                 watch_at = now + WATCH_EVERY
                 await session.watch()
             rows = await session.changes_after(self.head, PAGE)
-            for row in rows:
-                self._publish(Entry(row))
+            entries = [Entry(row) for row in rows]
+            self._forget_erased(entries)
+            for entry in entries:
+                self._publish(entry)
             if len(rows) < PAGE:
                 await session.wait(LOOK_EVERY)
+
+    def _forget_erased(self, entries: list[Entry]) -> None:
+        """Nobody who comes back gets what the table has no more."""
+        erased = [entry for entry in entries if entry.erases]
+        if not erased:
+            return
+        runs = {entry.run_id for entry in erased}
+        keys = {entry.run_key for entry in erased}
+        kept = (
+            entry
+            for entry in self._recent
+            if entry.run_id not in runs and (entry.run_id is not None or entry.run_key not in keys)
+        )
+        self._recent = deque(kept, maxlen=KEPT_IN_MEMORY)
 
     def _publish(self, entry: Entry) -> None:
         self.head = entry.seq

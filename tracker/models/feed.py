@@ -86,6 +86,9 @@ class ChangedRun(RunRead):
     """A run right after a change."""
 
     paused_at: AwareDatetime | None = None
+    erased_at: AwareDatetime | None = Field(
+        default=None, description="Values and texts were erased: forget what earlier changes told."
+    )
     waiting_on: list[dict[str, Any]] | None = None
 
 

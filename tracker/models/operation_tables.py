@@ -221,6 +221,7 @@ class ChangeRow(TrackerRow, table=True):
         check("change_kind_check", one_of("kind", ChangeKind)),
         check("change_ref_check", "(ref_type IS NULL) = (ref_id IS NULL)"),
         index("change_run_idx", "run_id, seq"),
+        index("change_unknown_run_idx", "run_key", "run_id IS NULL"),
         {
             "comment": "What changed, in the one order that all readers share. Kept for a while "
             "only."

@@ -26,6 +26,7 @@ RUN_SCALARS = (
     "started_at",
     "finished_at",
     "paused_at",
+    "erased_at",
     "attempt",
     "parent_run_key",
     "parent_workflow_id",

@@ -300,7 +300,12 @@ def watched_channel(schema: str) -> str:
 
 def _run(data: Row) -> ChangedRun:
     row = _RUN_BLANK | data
-    return ChangedRun(**run_fields(row), paused_at=row["paused_at"], waiting_on=row["waiting_on"])
+    return ChangedRun(
+        **run_fields(row),
+        paused_at=row["paused_at"],
+        erased_at=row["erased_at"],
+        waiting_on=row["waiting_on"],
+    )
 
 
 def _constant(text: str) -> LiteralString:

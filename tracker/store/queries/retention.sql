@@ -221,7 +221,9 @@ RETURNING *
 DELETE FROM {schema}.change_pending WHERE run_key = %(run_key)s OR run_id = %(id)s
 
 -- name: erase_changes
-DELETE FROM {schema}.change WHERE run_id = %(id)s
+DELETE FROM {schema}.change
+WHERE run_id = %(id)s
+   OR (run_id IS NULL AND run_key = %(run_key)s)  -- Steps that were told before it was known.
 
 -- name: erase_steps
 UPDATE {schema}.step SET input_id = NULL, output_id = NULL, error_type = NULL,
