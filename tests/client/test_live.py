@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,27 @@ async def test_reporting(client: AsyncTrackerClient) -> None:
     await client.report_run(own_id="job-7", status="running")
     with pytest.raises(Conflict, match="driven by external"):
         await client.cancel(reported.run_id)
+
+
+async def test_a_first_report_may_tell_of_a_sleep(client: AsyncTrackerClient) -> None:
+    until = datetime(2099, 1, 1, tzinfo=UTC)
+    reported = await client.report_run(
+        own_id="job-8", workflow_type="nightly", status="running", sleep_until=until
+    )
+    run = await client.get_run(reported.run_id)
+    assert run.waiting_on == [{"kind": "timer", "until": until.isoformat()}]
+
+
+async def test_a_report_of_a_run_that_temporal_drives(
+    client: AsyncTrackerClient, database: str
+) -> None:
+    run = ARun()
+    await record(database, run.started())
+    for id_ in (run.identity.id, run.run_key):
+        with pytest.raises(Conflict, match="driven by Temporal"):
+            await client.report_run(run_id=id_, workflow_type="nightly", status="completed")
+        with pytest.raises(Conflict, match="driven by Temporal"):
+            await client.report_step(id_, "fetch", "started")
 
 
 async def test_nobody_there() -> None:

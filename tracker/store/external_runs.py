@@ -84,7 +84,7 @@ async def report_run(
         InvalidRequest: What is said contradicts itself, or the run's ref is another one.
     """
     async with database.transaction() as connection:
-        known = await _locked(connection, database, id_)
+        known = await _locked(connection, database, namespace, id_)
         told = _identity(known, run, id_, namespace)
         before = _known_run(known)
         reported = report(told)
@@ -92,7 +92,7 @@ async def report_run(
         await _write(connection, database, [event], verbatim(told))
         if reopens(before, reported):
             await _keep_verdict(connection, database, namespace, known, actor)
-        await _note_sleep(connection, database, known, event.status, sleep)
+        await _note_sleep(connection, database, id_, known["waiting_on"], event.status, sleep)
         row = await find_run(connection, database, namespace, id_)
     return Reported(run_read(row), inserted=before is None)
 
@@ -113,7 +113,7 @@ async def report_step(
         InvalidRequest: What is said contradicts itself.
     """
     async with database.transaction() as connection:
-        known = await _locked(connection, database, run_id)
+        known = await _locked(connection, database, namespace, run_id)
         if known["id"] is None or known["namespace"] != namespace:
             raise NotFound(
                 f"there is no run {run_id} in namespace {namespace!r}: report the run before its "
@@ -129,9 +129,11 @@ async def report_step(
     return step_id, step is None
 
 
-async def _locked(connection: AsyncConnection, database: Database, id_: UUID) -> Row:
+async def _locked(
+    connection: AsyncConnection, database: Database, namespace: str, id_: UUID
+) -> Row:
     await _fetch(connection, database, "lock", id=id_)
-    return (await _fetch(connection, database, "known", id=id_))[0]
+    return (await _fetch(connection, database, "known", id=id_, namespace=namespace))[0]
 
 
 def _known_run(row: Row) -> KnownExternalRun | None:
@@ -221,19 +223,20 @@ async def _keep_verdict(
 async def _note_sleep(
     connection: AsyncConnection,
     database: Database,
-    known: Row,
+    id_: UUID,
+    before: Any,
     status: RunStatus,
     sleep: Sleep | None,
 ) -> None:
     """An owner's word of sleeping takes the place of what the reconciler sees of a Temporal run."""
     if sleep is None or status is not RunStatus.RUNNING:
-        if known["waiting_on"] is None or status is RunStatus.RUNNING:
+        if before is None or status is RunStatus.RUNNING:
             return
         waiting = None
     else:
         until = None if sleep.until is None else sleep.until.isoformat()
         waiting = None if sleep.until is None else Jsonb([{"kind": "timer", "until": until}])
-    await _fetch(connection, database, "set_waiting", id=known["id"], waiting_on=waiting)
+    await _fetch(connection, database, "set_waiting", id=id_, waiting_on=waiting)
 
 
 async def workflow_of_number(

@@ -5,11 +5,17 @@
 SELECT pg_advisory_xact_lock(hashtextextended('flowtrail.external:' || %(id)s::text, 0))
 
 -- name: known
+-- Found by Temporal's id too, so that a report of a run of Temporal's is refused as such.
 SELECT clock_timestamp() AS at, r.id, r.engine, r.status, r.status_version, r.workflow_type,
        r.workflow_id, r.ref_type, r.ref_id, r.namespace, r.finished_at, r.waiting_on,
        r.erased_at IS NOT NULL AS erased
 FROM (SELECT %(id)s::uuid AS id) asked
-LEFT JOIN {schema}.run r ON r.id = asked.id
+LEFT JOIN LATERAL (
+    SELECT * FROM {schema}.run WHERE id = asked.id
+    UNION ALL
+    SELECT * FROM {schema}.run
+    WHERE namespace = %(namespace)s AND run_key = asked.id AND id <> asked.id
+    LIMIT 1) r ON true
 
 -- name: known_step
 SELECT status, coalesce(attempts, 0) AS attempts, last_started_at
