@@ -51,15 +51,23 @@ class Route(APIRoute):
         return strictly
 
 
+def strict_json(text: str | bytes) -> Any:
+    """A JSON value as other languages read it too.
+
+    Raises:
+        json.JSONDecodeError: It is none.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise json.JSONDecodeError(str(error) or type(error).__name__, "", 0) from error
+
+
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        body = await self.body()
-        try:
-            return json.loads(body, parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
-        except json.JSONDecodeError:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise json.JSONDecodeError(str(error) or type(error).__name__, "", 0) from error
+        return strict_json(await self.body())
 
 
 def _all(dependant: Dependant) -> Iterator[Dependant]:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,24 +22,42 @@ from pydantic import (
 
 from api.flowflare.rendering import ABSENT
 from api.reporting import Verbatim
+from api.routing import strict_json
+from tracker.core.jsonb import clean_text
 from tracker.core.status import RunStatus, StepStatus
 from tracker.errors import InvalidRequest
-from tracker.models.external import ReportedError, ReportRun, ReportStep
+from tracker.models.external import ReportedError, ReportedTime, ReportRun, ReportStep
 from tracker.models.wire import Name, RefId, RefType
 
 LIMIT_MAX = 100
 OFFSET_MAX = 10_000
 
 
+_ANY_TIME = TypeAdapter(datetime)
+
+
 def _in_utc(value: Any) -> Any:
     """SQLite's `datetime('now')`, which the original writes too, names no zone."""
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    return value
+    try:
+        moment = _ANY_TIME.validate_python(value)
+    except ValidationError:
+        return value  # What comes next says what is wrong.
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-Time = Annotated[datetime, AfterValidator(_in_utc)]
-Json = Annotated[str | dict[str, Any] | list[Any] | float | bool | None, Field()]
+def _given(value: Any) -> Any:
+    """The original takes an empty text for none."""
+    return None if value == "" else value
+
+
+Time = Annotated[ReportedTime, BeforeValidator(_in_utc)]
+Json = str | dict[str, Any] | list[Any] | int | float | bool | None
+Optionally = BeforeValidator(_given)
+OptionalRefId = Annotated[RefId | None, Optionally]
+OptionalRefType = Annotated[RefType | None, Optionally]
+OptionalName = Annotated[Name | None, Optionally]
+OptionalText = Annotated[str | None, Optionally]
+OptionalTime = Annotated[Time | None, Optionally]
 
 
 class Body(BaseModel):
@@ -54,8 +71,8 @@ class StartWorkflow(Body):
 
     workflowType: Name
     params: dict[str, Any] | None = None
-    ref_id: RefId | None = None
-    ref_type: RefType | None = None
+    ref_id: OptionalRefId = None
+    ref_type: OptionalRefType = None
     metadata: dict[str, Any] | None = None
 
 
@@ -72,7 +89,7 @@ Offset = Annotated[int, Field(ge=0, le=OFFSET_MAX)]
 class ListWorkflows(Body):
     """`/service/list-workflows`."""
 
-    status: str | None = None
+    status: OptionalText = None
     limit: Limit | None = 20
     offset: Offset | None = 0
 
@@ -80,14 +97,14 @@ class ListWorkflows(Body):
 class WorkflowsByRef(ListWorkflows):
     """`/service/get-workflows-by-ref`."""
 
-    ref_id: RefId | None = None
-    ref_type: RefType | None = None
+    ref_id: OptionalRefId = None
+    ref_type: OptionalRefType = None
 
 
 class Query(WorkflowsByRef):
     """`/api/workflows/query`, and of the socket."""
 
-    workflowId: Name | None = None
+    workflowId: OptionalName = None
 
 
 class RunUpdate(Body):
@@ -96,14 +113,14 @@ class RunUpdate(Body):
     id: Name
     workflow_id: int | None = None
     status: Literal["Pending", "Running", "Sleeping", "Completed", "Errored"] | None = None
-    ref_id: RefId | None = None
-    ref_type: RefType | None = None
+    ref_id: OptionalRefId = None
+    ref_type: OptionalRefType = None
     input_params: Json = None
     output_result: Json = None
     metadata: Json = None
-    created_at: Time | None = None
-    completed_at: Time | None = None
-    sleep_until: Time | None = None
+    created_at: OptionalTime = None
+    completed_at: OptionalTime = None
+    sleep_until: OptionalTime = None
 
 
 def _alias(value: Any) -> Any:
@@ -123,8 +140,8 @@ class StepUpdate(Body):
     step_index: Annotated[int, Field(ge=0, le=1_000_000)]
     status: Literal["Pending", "Running", "Retrying", "Completed", "Failed"]
     state: Json = None
-    started_at: Time | None = None
-    completed_at: Time | None = None
+    started_at: OptionalTime = None
+    completed_at: OptionalTime = None
 
 
 class RetryUpdate(Body):
@@ -133,9 +150,9 @@ class RetryUpdate(Body):
     id: Any = None
     workflow_step_id: Any
     retry_count: int
-    retry_at: Time | None = None
+    retry_at: OptionalTime = None
     last_error: str | None = None
-    created_at: Time | None = None
+    created_at: OptionalTime = None
 
 
 Update = RunUpdate | StepUpdate | RetryUpdate
@@ -167,6 +184,8 @@ def read_update(body: Any) -> Update:
         raise InvalidRequest(f"Unknown update type: {kind}")
     if kind not in body:
         raise InvalidRequest(f"{kind} is missing beside type")
+    if unknown := sorted(body.keys() - {"type", kind}):
+        raise InvalidRequest(f"unknown beside type and {kind}: {', '.join(unknown)}")
     return _read(adapter, body[kind])
 
 
@@ -174,10 +193,15 @@ def _read(adapter: TypeAdapter[Any], body: Any) -> Any:
     try:
         return adapter.validate_python(body, strict=False)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise InvalidRequest(f"{field}: {message}" if field else message) from error
+        raise invalid(error) from error
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """What is wrong first, in a line."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InvalidRequest(f"{field}: {message}" if field else message)
 
 
 def halves(ref_type: str | None, ref_id: str | None) -> dict[str, str]:
@@ -265,7 +289,7 @@ _BLANK_STEP = {name: field.default for name, field in ReportStep.model_fields.it
 class _Retry(BaseModel):
     count: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     maxRetries: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    nextRetryAt: AwareDatetime | None = None
+    nextRetryAt: ReportedTime | None = None
 
 
 class _Trouble(BaseModel):
@@ -280,7 +304,7 @@ def _trouble(status: str, state: str | None) -> dict[str, Any]:
     except ValidationError:
         told = _Trouble(error=state)
     retry = told.retry or _Retry()
-    facts: dict[str, Any] = {"error": ReportedError(message=(told.error or state))}
+    facts: dict[str, Any] = {"error": _error(told.error or state)}
     if retry.maxRetries is not None:
         facts["max_attempts"] = retry.maxRetries + 1
     if status == "Retrying":
@@ -295,7 +319,13 @@ def _run_error(result: Any) -> ReportedError:
     text = _text(result)
     value = _parsed(text)
     message = value.get("error") if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
-    return ReportedError(message=message if isinstance(message, str) else text, stack=text)
+    return _error(message if isinstance(message, str) else text, text)
+
+
+def _error(message: str | None, stack: str | None = None) -> ReportedError:
+    """Shortened rather than refused: whoever reports an end does not look at the answer."""
+    kept = {"message": message, "stack": stack}
+    return ReportedError(**{name: clean_text(text) for name, text in kept.items() if text})
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -315,8 +345,8 @@ def _text(value: Any) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """The value of a JSON text; of any other text, itself."""
+    """The value of a JSON text; of any other text, NaN among them, itself."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return strict_json(text)
+    except json.JSONDecodeError:
         return text

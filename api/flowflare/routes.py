@@ -9,16 +9,19 @@ from ipaddress import ip_address
 from typing import Any
 
 from fastapi import APIRouter, Request, Response, WebSocket
+from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 
 from api.auth import ANYBODY, Caller, check_scope, identify
 from api.deps import Services
 from api.errors import RETRY_AFTER_SECONDS, status_of
 from api.flowflare.gate import INSIDE
+from api.flowflare.requests import invalid
 from api.flowflare.service import Flowflare
 from api.flowflare.socket import TrackerSocket
 from api.live.socket import check_origin, refuse
-from tracker.errors import NotAllowed, NotAuthenticated, TrackerError
+from api.routing import strict_json
+from tracker.errors import InvalidRequest, NotAllowed, NotAuthenticated, TrackerError
 from tracker.store.keys import Scope
 
 router = APIRouter(prefix=INSIDE, include_in_schema=False)
@@ -90,7 +93,8 @@ async def socket(websocket: WebSocket) -> None:
     try:
         check_origin(websocket, services)
         services.live_connections.check()
-        caller = await _caller(websocket, services, "read", open_too=True)
+        ticket = websocket.query_params.get("ticket")
+        caller = await _caller(websocket, services, "read", open_too=True, ticket=ticket)
         if caller.restriction:
             raise NotAllowed("this socket shows all runs, and the key is kept to some: use /v1/ws")
         services.live_connections.check()  # Again: others came meanwhile.
@@ -109,25 +113,35 @@ async def _answer(
         caller = await _caller(request, services, scope, open_too=open_too)
         if route is None or request.method != "POST":
             return _json({"success": False, "error": unknown}, 404)
-        text = (await request.body()).decode("utf-8", "strict")
-        body = json.loads(text, parse_constant=_refuse)
+        text, body = _parsed(await request.body())
         return _json(await route[1](request.app.state.flowflare, body, caller, text), 200)
     except NotAuthenticated:
         return _json({"success": False, "error": "Unauthorized"}, 401)
-    except (ValueError, RecursionError) as error:
-        return _json({"success": False, "error": f"the body is no JSON: {error}"}, 400)
+    except ValidationError as error:
+        return _failure(invalid(error))
     except TrackerError as error:
         return _failure(error)
 
 
+def _parsed(body: bytes) -> tuple[str, Any]:
+    try:
+        text = body.decode("utf-8", "strict")
+        return text, strict_json(text)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is no JSON: {error}") from error
+
+
 async def _caller(
-    connection: HTTPConnection, services: Services, scope: Scope, *, open_too: bool
+    connection: HTTPConnection,
+    services: Services,
+    scope: Scope,
+    *,
+    open_too: bool,
+    ticket: str | None = None,
 ) -> Caller:
     if open_too and _is_open(connection, services):
         return ANYBODY
-    caller = await identify(
-        services.authenticator, connection.headers, connection.query_params.get("ticket")
-    )
+    caller = await identify(services.authenticator, connection.headers, ticket)
     check_scope(caller, scope)
     return caller
 
@@ -142,10 +156,6 @@ def _is_open(connection: HTTPConnection, services: Services) -> bool:
     except ValueError:
         return False
     return any(address in network for network in services.settings.flowflare_open_networks)
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _failure(error: TrackerError) -> Response:

@@ -259,7 +259,8 @@ def _under_way(known: KnownExternalStep | None, report: StepReport) -> AttemptId
     assert known.last_started_at is not None
     return AttemptIdentity(
         step=report.identity,
-        number=report.attempt or max(known.attempts, 1),
+        # Some count each call's tries from one.
+        number=max(report.attempt or 1, known.attempts),
         started_at=known.last_started_at,
     )
 

@@ -3,6 +3,7 @@ what Temporal drives."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -33,6 +34,20 @@ def _without_nul(text: str) -> str:
         raise ValueError("expected no NUL, which Postgres cannot hold")
     return text
 
+
+def _storable_time(moment: datetime) -> datetime:
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        moment = LATEST
+    if not EARLIEST <= moment < LATEST:
+        raise ValueError(f"expected a time from {EARLIEST.year} to {LATEST.year - 1}")
+    return moment
+
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Between them a time stays one that Python holds, in whatever zone it is read."""
+ReportedTime = Annotated[AwareDatetime, AfterValidator(_storable_time)]
 
 Text = Annotated[str, Field(max_length=65_536), AfterValidator(_without_nul)]
 
@@ -71,9 +86,9 @@ class ReportRun(Referring, _Values):
     input: Any = Field(default=None, description="Of a new run; it never changes.")
     output: Any = Field(default=None, description="With status `completed`.")
     error: ReportedError | None = Field(default=None, description="With `failed` or `canceled`.")
-    started_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
-    sleep_until: AwareDatetime | None = Field(
+    started_at: ReportedTime | None = None
+    finished_at: ReportedTime | None = None
+    sleep_until: ReportedTime | None = Field(
         default=None, description="The run waits until then; null: it no longer does."
     )
 
@@ -106,9 +121,9 @@ class ReportStep(_Values):
     max_attempts: int | None = Field(default=None, ge=1, le=1_000_000)
     output: Any = Field(default=None, description="With status `completed`.")
     error: ReportedError | None = None
-    started_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
-    next_retry_at: AwareDatetime | None = None
+    started_at: ReportedTime | None = None
+    finished_at: ReportedTime | None = None
+    next_retry_at: ReportedTime | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -205,3 +206,106 @@ async def test_what_temporal_drives_looks_alike(
     assert (shown["status"], shown["output_result"]) == ("Completed", '{"sent":1}')
     assert shown["completed_at"] == "2026-03-01T12:00:09.000Z"
     assert shown["steps"][0]["status"] == "Completed"
+
+
+@pytest.mark.parametrize(
+    "moment", ["9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"]
+)
+async def test_times_that_nobody_can_read_back_are_refused(
+    flowflare: httpx.AsyncClient, moment: str
+) -> None:
+    run_id = await start(flowflare)
+    sleeping = {"id": run_id, "status": "Sleeping", "sleep_until": moment}
+    step = {"workflow_run_id": run_id, "step_name": "s", "step_index": 0, "status": "Completed"}
+    for kind, told in (
+        ("run_update", sleeping),
+        ("step_update", step | {"completed_at": moment}),
+    ):
+        status, error = await refused(
+            flowflare, "/api/workflows/update", {"type": kind, kind: told}
+        )
+        assert status == 400
+        assert "expected a time from 1900 to 9998" in error
+    native = await flowflare.post(
+        f"/v1/external/runs/{run_id}/steps",
+        json={"name": "s", "status": "scheduled", "next_retry_at": moment},
+    )
+    assert native.status_code == 422
+    assert (await workflow(flowflare, run_id))["steps"] == []
+
+
+async def test_a_failure_is_kept_however_long_it_is(flowflare: httpx.AsyncClient) -> None:
+    """Its reporter does not look at the answer."""
+    run_id = await start(flowflare)
+    long = json.dumps({"success": False, "error": "boom\x00", "partial": "x" * 70_000})
+    await update(flowflare, "run_update", id=run_id, status="Errored", output_result=long)
+    run = await workflow(flowflare, run_id)
+    assert run["status"] == "Errored"
+    assert run["output_result"].startswith('{"success": false, "error": "boom')
+    native = (await flowflare.get(f"/v1/runs/{run_id}")).json()
+    assert native["error"]["message"] == "boom\N{REPLACEMENT CHARACTER}"
+    step = {"workflow_run_id": run_id, "step_name": "s", "step_index": 0, "status": "Failed"}
+    await update(flowflare, "step_update", **step, state="y" * 70_000)
+    [shown] = (await workflow(flowflare, run_id))["steps"]
+    assert shown["status"] == "Failed"
+
+
+async def test_what_is_not_json_stays_text(flowflare: httpx.AsyncClient) -> None:
+    run_id = await start(flowflare)
+    step = {"workflow_run_id": run_id, "step_name": "s", "status": "Completed"}
+    told = ["NaN", "Infinity", "1e999", 12345678901234567]
+    for index, state in enumerate(told):
+        await update(flowflare, "step_update", **step, step_index=index, state=state)
+    shown = (await workflow(flowflare, run_id))["steps"]
+    assert [one["state"] for one in shown] == ["NaN", "Infinity", "1e999", "12345678901234567"]
+    answer = await flowflare.post(
+        "/service/start-workflow", content='{"workflowType": "nightly", "params": {"x": 1e999}}'
+    )
+    assert answer.status_code == 400
+    assert "too large" in answer.json()["error"]
+
+
+async def test_tries_that_each_count_from_one(flowflare: httpx.AsyncClient) -> None:
+    """As `trackStep` counts, unless it is told otherwise."""
+    run_id = await start(flowflare)
+    step = {"workflow_run_id": run_id, "step_name": "s", "step_index": 0}
+    state = json.dumps({"error": "no", "retry": {"count": 1, "maxRetries": 5}})
+    for _ in range(3):
+        await update(flowflare, "step_update", **step, status="Running")
+        await update(flowflare, "step_update", **step, status="Retrying", state=state)
+    await update(flowflare, "step_update", **step, status="Running")
+    await update(flowflare, "step_update", **step, status="Completed", state="{}")
+    [shown] = (await workflow(flowflare, run_id))["steps"]
+    assert [one["retry_count"] for one in shown["retries"]] == [1, 2, 3]
+    [native] = (await flowflare.get(f"/v1/runs/{run_id}")).json()["steps"]
+    assert [one["number"] for one in native["attempts"]] == [1, 2, 3, 4]
+
+
+async def test_empty_texts_are_none(flowflare: httpx.AsyncClient) -> None:
+    run_id = await start(flowflare, ref_id="", ref_type="campaign")
+    assert (await workflow(flowflare, run_id))["ref_id"] is None
+    asked = {"ref_id": "", "ref_type": "campaign", "status": ""}
+    found = await call(flowflare, "/service/get-workflows-by-ref", **asked)
+    assert [one["id"] for one in found["workflows"]] == [run_id]
+    status, error = await refused(
+        flowflare, "/service/get-workflows-by-ref", {"ref_id": "", "ref_type": ""}
+    )
+    assert (status, error) == (400, "Either ref_id or ref_type must be provided")
+
+
+async def test_a_ticket_opens_sockets_alone(flowflare: httpx.AsyncClient) -> None:
+    ticket = (await flowflare.post("/v1/tickets")).json()["ticket"]
+    del flowflare.headers["X-API-Key"]
+    answer = await flowflare.post(
+        f"/service/start-workflow?ticket={ticket}", json={"workflowType": "nightly"}
+    )
+    assert answer.status_code == 401
+
+
+async def test_fields_beside_the_update_are_refused(flowflare: httpx.AsyncClient) -> None:
+    run_id = await start(flowflare)
+    body = {"type": "run_update", "run_update": {"id": run_id, "status": "Running"}, "more": 1}
+    assert await refused(flowflare, "/api/workflows/update", body) == (
+        400,
+        "unknown beside type and run_update: more",
+    )
