@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 from temporalio.client import Client
 
 from api import errors
@@ -128,7 +129,19 @@ def create_app(settings: ApiSettings, tracing: Tracing | None = None) -> FastAPI
     _surround(app, settings, metrics)
     if tracing is not None:
         tracing.instrument(app)
+    _gate(app, settings)
     return app
+
+
+def _gate(app: FastAPI, settings: ApiSettings) -> None:
+    """Outside everything, tracing too: it takes keys out of paths before these are told anywhere.
+    Middleware could not, for tracing puts itself around that."""
+    build = app.build_middleware_stack
+
+    def gated() -> ASGIApp:
+        return FlowflareGate(build(), settings.allowed_origins)
+
+    app.build_middleware_stack = gated
 
 
 def _surround(app: FastAPI, settings: ApiSettings, metrics: Metrics) -> None:
@@ -143,8 +156,6 @@ def _surround(app: FastAPI, settings: ApiSettings, metrics: Metrics) -> None:
             expose_headers=["X-Request-Id", "Retry-After"],
         )
     app.add_middleware(RequestContext, metrics=metrics)
-    # Outermost: it takes keys out of paths before these are logged.
-    app.add_middleware(FlowflareGate, origins=settings.allowed_origins)
 
 
 @asynccontextmanager

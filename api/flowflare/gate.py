@@ -7,16 +7,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATH = re.compile(
     r"(?P<prefix>(?:/[^/]+)*?)(?:/k/(?P<key>[^/]+))?"
-    r"(?P<path>/service/[^/]*|/api/workflows/[^/]*|/api/tracker-websocket)\Z"
+    # The original's helper puts its path behind a base URL that may end in a slash.
+    r"/+(?P<path>service/[^/]*|api/workflows/[^/]*|api/tracker-websocket)/*\Z"
 )
+KEY = re.compile(r"/k/[^/]+")
 INSIDE = "/flowflare"
 """Where the application serves them, whatever the prefix was outside."""
+ORIGIN = "flowflare.origin"
+"""In the scope of a request: its header `Origin`."""
 
 _ALLOWED = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
@@ -41,9 +46,12 @@ class FlowflareGate:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        found = PATH.match(scope["path"])
-        if found is None or _is_native(found["prefix"]):
+        if _is_native(scope["path"]):
             await self._app(scope, receive, send)
+            return
+        found = PATH.match(scope["path"])
+        if found is None:
+            await self._app(_without_key(scope), receive, send)
             return
         headers = Headers(scope=scope)
         cors = _ALLOWED | {"Access-Control-Allow-Origin": self._origin(headers.get("origin"))}
@@ -64,19 +72,36 @@ class FlowflareGate:
         return self._origins[0]
 
 
-def _is_native(prefix: str) -> bool:
-    return prefix == "/v1" or prefix.startswith("/v1/")
+def _is_native(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def _without_key(scope: Scope) -> Scope:
+    """A mistyped path, which nothing is served at, may hold a key all the same."""
+    path = KEY.sub("/k/…", scope["path"])
+    return (
+        scope
+        if path == scope["path"]
+        else {**scope, "path": path, "raw_path": quote(path).encode()}
+    )
 
 
 def _rewritten(scope: Scope, path: str, key: str | None) -> Scope:
     # Without its origin: the CORS of our own API has nothing to say here.
     dropped = (b"origin",) if scope["type"] == "http" else ()
+    origin = Headers(scope=scope).get("origin")
     headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
     if key is not None and not any(name == b"x-api-key" and value for name, value in headers):
         headers = [(name, value) for name, value in headers if name != b"x-api-key"]
         headers.append((b"x-api-key", key.encode("latin-1", "replace")))
-    inside = INSIDE + path
-    return {**scope, "path": inside, "raw_path": inside.encode(), "headers": headers}
+    inside = f"{INSIDE}/{path}"
+    return {
+        **scope,
+        "path": inside,
+        "raw_path": quote(inside).encode(),
+        "headers": headers,
+        ORIGIN: origin,
+    }
 
 
 async def _answer(send: Send, status: int, headers: MutableMapping[str, Any]) -> None:

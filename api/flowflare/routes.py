@@ -15,11 +15,11 @@ from starlette.requests import HTTPConnection
 from api.auth import ANYBODY, Caller, check_scope, identify
 from api.deps import Services
 from api.errors import RETRY_AFTER_SECONDS, status_of
-from api.flowflare.gate import INSIDE
+from api.flowflare.gate import INSIDE, ORIGIN
 from api.flowflare.requests import invalid
 from api.flowflare.service import Flowflare
 from api.flowflare.socket import TrackerSocket
-from api.live.socket import check_origin, refuse
+from api.live.socket import check_origin, foreign_page, is_foreign, refuse
 from api.routing import strict_json
 from tracker.errors import InvalidRequest, NotAllowed, NotAuthenticated, TrackerError
 from tracker.store.keys import Scope
@@ -139,9 +139,14 @@ async def _caller(
     open_too: bool,
     ticket: str | None = None,
 ) -> Caller:
-    if open_too and _is_open(connection, services):
+    # Browsers let any page send what these routes read, and would do so from inside the network.
+    origin = connection.scope.get(ORIGIN)
+    foreign = is_foreign(origin, connection, services)
+    if open_too and not foreign and _is_open(connection, services):
         return ANYBODY
     caller = await identify(services.authenticator, connection.headers, ticket)
+    if foreign and caller is ANYBODY:
+        raise foreign_page(origin)
     check_scope(caller, scope)
     return caller
 
@@ -151,6 +156,8 @@ def _is_open(connection: HTTPConnection, services: Services) -> bool:
     way to send one."""
     if connection.client is None:
         return False
+    if "x-forwarded-for" in connection.headers and connection.client.port:
+        return False  # The address is a proxy's that uvicorn does not trust; else it has no port.
     try:
         address = ip_address(connection.client.host)
     except ValueError:

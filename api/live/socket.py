@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 from api.auth import Caller, check_scope, identify
@@ -62,14 +63,24 @@ def check_origin(websocket: WebSocket, services: Services) -> None:
         NotAllowed: From a site that is neither ours nor among `allowed_origins`.
     """
     origin = websocket.headers.get("origin")
+    if is_foreign(origin, websocket, services):
+        raise foreign_page(origin)
+
+
+def is_foreign(origin: str | None, connection: HTTPConnection, services: Services) -> bool:
+    """Whether a request is of a page of a site that is neither ours nor among `allowed_origins`."""
     allowed = services.settings.allowed_origins
     if origin is None or origin in allowed or "*" in allowed:
-        return
-    if urlsplit(origin).netloc != websocket.headers.get("host"):
-        raise NotAllowed(
-            f"pages of {origin} may not connect; FLOWTRAIL_ALLOWED_ORIGINS lists those that may",
-            origin=origin,
-        )
+        return False
+    return urlsplit(origin).netloc != connection.headers.get("host")
+
+
+def foreign_page(origin: str | None) -> NotAllowed:
+    """The refusal of one."""
+    return NotAllowed(
+        f"pages of {origin} may not connect; FLOWTRAIL_ALLOWED_ORIGINS lists those that may",
+        origin=origin,
+    )
 
 
 class Socket(LiveConnection):

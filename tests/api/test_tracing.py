@@ -35,6 +35,18 @@ def spans() -> Iterator[tuple[Tracing, InMemorySpanExporter]]:
     provider.shutdown()
 
 
+async def test_a_key_in_a_path_stays_out_of_traces(
+    database: str, spans: tuple[Tracing, InMemorySpanExporter]
+) -> None:
+    traced, exporter = spans
+    async with served(create_app(api_settings(database), traced)) as api:
+        for path in ("api/workflows/query", "typo"):
+            await api.post(f"/k/ft_secret/{path}", json={})
+    told = [span.to_json() for span in exporter.get_finished_spans()]
+    assert told
+    assert not any("ft_secret" in span for span in told)
+
+
 async def test_a_request_is_traced_to_the_attempt(
     database: str,
     temporal_server: EmbeddedTemporal,

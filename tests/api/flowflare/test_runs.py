@@ -206,7 +206,8 @@ async def test_keys(flowflare: httpx.AsyncClient, secret: str) -> None:
     unknown = await flowflare.post("/service/anything", json={})
     assert unknown.status_code == 404
     assert unknown.json() == {"success": False, "error": "Unknown service endpoint"}
-    for path in (f"/k/{secret}", f"/behind/a/proxy/k/{secret}", f"/flowflare/k/{secret}"):
+    prefixes = (f"/k/{secret}", f"/behind/a/proxy/k/{secret}", f"/flowflare/k/{secret}")
+    for path in (*prefixes, f"/k/{secret}/"):
         answer = await flowflare.post(
             f"{path}/service/list-workflows", json={}, headers={"X-API-Key": ""}
         )
@@ -217,7 +218,8 @@ async def test_a_key_in_a_path_stays_out_of_the_log(
     flowflare: httpx.AsyncClient, secret: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("DEBUG"):
-        await flowflare.post(f"/k/{secret}/service/list-workflows", json={})
+        for path in ("service/list-workflows", "/service/list-workflows/", "api/workflows", "typo"):
+            await flowflare.post(f"/k/{secret}/{path}", json={})
     ours = [record for record in caplog.records if record.name.startswith("api")]
     assert ours
     assert all(secret not in f"{record.getMessage()}{record.__dict__}" for record in ours)
@@ -229,6 +231,21 @@ async def test_networks_without_a_key(database: str, secret: str) -> None:
     async with served(create_app(settings)) as client:
         await call(client, "/api/workflows/query")
         assert (await client.post("/service/list-workflows", json={})).status_code == 401
+        for elsewhere in ({"X-Forwarded-For": "203.0.113.7"}, {"Origin": "https://evil.example"}):
+            answer = await client.post("/api/workflows/query", json={}, headers=elsewhere)
+            assert answer.status_code == 401
+        ours = {"Origin": str(client.base_url).rstrip("/")}
+        answer = await client.post("/api/workflows/query", json={}, headers=ours)
+        assert answer.status_code == 200
+
+
+async def test_pages_of_others_where_no_key_is_asked_for(database: str) -> None:
+    """Every page that a developer opens could read their runs, and start some."""
+    async with served(create_app(api_settings(database))) as client:
+        foreign = {"Origin": "https://evil.example"}
+        answer = await client.post("/api/workflows/query", json={}, headers=foreign)
+        assert answer.status_code == 403
+        assert "FLOWTRAIL_ALLOWED_ORIGINS" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
