@@ -3,8 +3,10 @@ drives, in the same shape."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +35,7 @@ class Updates:
     def __init__(self, database: Database, namespace: str) -> None:
         self._database = database
         self._namespace = namespace
-        self._frames: OrderedDict[int, str] = OrderedDict()
+        self._frames: OrderedDict[int, asyncio.Task[str]] = OrderedDict()
 
     async def frame(self, entry: Entry) -> str:
         """A change as an update.
@@ -41,16 +43,24 @@ class Updates:
         Raises:
             DatabaseUnavailable: Its values cannot be read now.
         """
-        known = self._frames.get(entry.seq)
-        if known is not None:
-            return known
+        making = self._frames.get(entry.seq)
+        if making is None:
+            # All sockets come at once, and wait for what the first one began.
+            making = self._frames[entry.seq] = asyncio.create_task(self._made(entry))
+            making.add_done_callback(partial(self._forget_failed, entry.seq))
+            if len(self._frames) > FRAMES_KEPT:
+                self._frames.popitem(last=False)
+        return await asyncio.shield(making)
+
+    def _forget_failed(self, seq: int, made: asyncio.Task[str]) -> None:
+        failed = made.cancelled() or made.exception() is not None
+        if failed and self._frames.get(seq) is made:
+            del self._frames[seq]
+
+    async def _made(self, entry: Entry) -> str:
         report = entry.row["report"]
         data = stringify(await self._told(entry)) if report is None else report
-        frame = f'{{"type":"update","data":{data}}}'
-        self._frames[entry.seq] = frame
-        if len(self._frames) > FRAMES_KEPT:
-            self._frames.popitem(last=False)
-        return frame
+        return f'{{"type":"update","data":{data}}}'
 
     async def _told(self, entry: Entry) -> dict[str, Any]:
         tree = None

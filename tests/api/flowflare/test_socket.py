@@ -6,20 +6,28 @@ import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from api.flowflare.updates import Updates
 from api.settings import ApiSettings
 from tests.api.conftest import api_settings
 from tests.api.flowflare.calls import start, track_step
 from tests.api.over_http import listening
 from tests.api.recorded import payload, record
 from tests.factories import ARun
+from tests.feed.feeding import feeding, watching
 from tests.feed.test_feed import attempts_of
+from tracker.core.fold import fold
 from tracker.core.ids import Ref
+from tracker.errors import DatabaseUnavailable
+from tracker.store.database import Database, dedicated
+from tracker.store.record import write_batch
+from tracker.store.run_trees import run_with_values
 
 
 @pytest.fixture
@@ -88,3 +96,30 @@ async def test_the_socket_with_a_key_in_its_path(
     told = [record.getMessage() for record in caplog.records]
     assert "WebSocket /flowflare/api/tracker-websocket ended" in told
     assert not any(secret in line for line in told)
+
+
+async def test_a_change_is_rendered_once_for_all_sockets(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again only where that failed."""
+    run = ARun()
+    async with feeding(store) as feed:
+        watcher = await watching(feed)
+        async with dedicated(store.options) as connection:
+            await write_batch(connection, "flowtrail", fold([run.started()]))
+        [entry] = await watcher.until(1)
+    asked: list[UUID] = []
+
+    async def counted(database: Database, namespace: str, run_id: UUID) -> Any:
+        asked.append(run_id)
+        if len(asked) == 1:
+            raise DatabaseUnavailable("the pool is exhausted")
+        return await run_with_values(database, namespace, run_id)
+
+    monkeypatch.setattr("api.flowflare.updates.run_with_values", counted)
+    updates = Updates(store, "default")
+    failed = await asyncio.gather(*(updates.frame(entry) for _ in range(9)), return_exceptions=True)
+    assert {type(one) for one in failed} == {DatabaseUnavailable}
+    frames = await asyncio.gather(*(updates.frame(entry) for _ in range(9)))
+    assert len(set(frames)) == 1
+    assert asked == [run.identity.id] * 2
