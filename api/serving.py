@@ -77,7 +77,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux. Connections have it from their listener.
+        if self.started and hasattr(
+            socket, "TCP_USER_TIMEOUT"
+        ):  # Linux. Connections have it from their listener.
             for listener in (listener for server in self.servers for listener in server.sockets):
                 listener.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000)

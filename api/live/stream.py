@@ -8,8 +8,12 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from api.auth import Caller
 from api.deps import Services
+from api.live.connections import LiveConnections
 from api.live.watching import AGAIN_AFTER, HEARTBEAT, RECHECK_EVERY, begin
 from api.waiting import unless
 from tracker.errors import TrackerError, TransientError
@@ -22,8 +26,23 @@ RETRY_MS = 1000
 """What browsers wait before they reconnect."""
 
 
+class StreamAnswer(StreamingResponse):
+    """An answer of events. It counts as a connection from its first moment on, also where nobody
+    comes to read it."""
+
+    def __init__(self, events: AsyncGenerator[bytes], connections: LiveConnections) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._connections = connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        with self._connections.one_more():
+            await super().__call__(scope, receive, send)
+
+
 class Stream:
-    """One response of events.
+    """What an answer tells.
 
     Args:
         filters: From `watching.permitted`.
@@ -59,10 +78,9 @@ class Stream:
     async def events(self, first: str) -> AsyncGenerator[bytes]:
         """Everything, until the caller goes, is no longer allowed, or the process stops."""
         try:
-            with self._services.live_connections.one_more():
-                yield first.encode()
-                while await self._goes_on():
-                    yield (await self._next()).encode()
+            yield first.encode()
+            while await self._goes_on():
+                yield (await self._next()).encode()
         except TrackerError as error:
             logger.debug("a stream ended: %s", error)
         finally:

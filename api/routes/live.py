@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from api.deps import ReadingSome, Services, Streaming
 from api.errors import READS, declared
 from api.live.socket import Socket, admitted
-from api.live.stream import Stream
+from api.live.stream import Stream, StreamAnswer
 from api.live.watching import permitted
 from api.parameters import documented, from_query
 from api.routing import Route
@@ -45,13 +45,8 @@ async def changes(
     services = access.services
     filters = await permitted(services, access.caller, asked)
     interest = Interest(services.namespace, filters)
-    after = asked.after or (await feed_position(services.database)).kept_after
     deadline = time.monotonic() + asked.wait
-    slice_ = await services.feed.read(interest, after, asked.limit)
-    while not slice_.lost and not slice_.entries and not slice_.newest:
-        slice_ = await services.feed.read(interest, slice_.through, asked.limit)
-        if time.monotonic() > deadline:
-            break
+    slice_ = await _slice(services, interest, asked, deadline)
     if slice_.lost:
         await _gone(services)
     if slice_.entries or not asked.wait or not slice_.newest:
@@ -86,11 +81,7 @@ async def watch(
     events = Stream(services, access.caller, filters, after, asked.snapshot)
     first = await events.open()
     services.live_connections.check()  # Again: others came meanwhile.
-    return StreamingResponse(
-        events.events(first),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return StreamAnswer(events.events(first), services.live_connections)
 
 
 @router.post(
@@ -114,6 +105,22 @@ async def socket(websocket: WebSocket) -> None:
     caller = await admitted(websocket, services, "read")
     if caller is not None:
         await Socket(websocket, services, caller).serve()
+
+
+async def _slice(
+    services: Services, interest: Interest, asked: ChangesAfter, deadline: float
+) -> Slice:
+    """The next changes, as far as they are found in time. What is forgotten while all that are kept
+    are read, is none of them."""
+    while True:
+        after = asked.after or (await feed_position(services.database)).kept_after
+        slice_ = await services.feed.read(interest, after, asked.limit)
+        while not slice_.lost and not slice_.entries and not slice_.newest:
+            slice_ = await services.feed.read(interest, slice_.through, asked.limit)
+            if time.monotonic() > deadline:
+                break
+        if asked.after or not slice_.lost:
+            return slice_
 
 
 async def _gone(services: Services) -> None:

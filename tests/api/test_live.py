@@ -26,7 +26,8 @@ from tests.waiting import eventually
 from tracker.core.ids import Ref
 from tracker.core.status import RunStatus
 from tracker.errors import DatabaseUnavailable
-from tracker.store import keys
+from tracker.store import changes, keys
+from tracker.store.changes import sequencer_session
 from tracker.store.database import Database, DatabaseOptions
 
 SOON = 10.0
@@ -253,8 +254,10 @@ async def test_a_lost_stream_gets_its_snapshot_however_long_that_takes(
 
     monkeypatch.setattr("api.live.stream.begin", begin)
     monkeypatch.setattr("api.live.stream.AGAIN_AFTER", 0.01)
-    monkeypatch.setattr("api.live.stream.HEARTBEAT", 0.01)
+    monkeypatch.setattr("api.live.stream.HEARTBEAT", 0.1)
     await record(database, ARun().started())
+    async with sequencer_session(DatabaseOptions(database)) as session:
+        await session.sequence(0, 100)
     lost, snapshot = await events(http, 2, after=10**6)
     assert lost["event"] == "resync"
     assert (snapshot["event"], snapshot["id"]) == ("snapshot", "1")
@@ -284,6 +287,25 @@ async def test_pages_of_changes(http: httpx.AsyncClient, database: str) -> None:
     assert gone.status_code == 410
     assert gone.json()["error"] == "changes_gone"
     assert gone.json()["details"]["last_seq"] == 7
+
+
+async def test_all_that_are_kept_while_some_are_forgotten(
+    http: httpx.AsyncClient, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await record(database, *(ARun().started() for _ in range(6)))
+    async with sequencer_session(DatabaseOptions(database)) as session:
+        await session.sequence(0, 100)
+        window = changes._window  # pyright: ignore[reportPrivateUsage]
+        slices = iter([2, 2])
+
+        async def forgotten_first(*given: Any) -> Any:
+            if slice_ := next(slices, None):
+                await session.forget(0, slice_)
+            return await window(*given)
+
+        monkeypatch.setattr(changes, "_window", forgotten_first)
+        page = (await http.get("/v1/changes", params={"after": 0})).json()
+    assert [change["seq"] for change in page["changes"]] == [5, 6]
 
 
 async def test_nothing_to_wait_for(http: httpx.AsyncClient) -> None:
@@ -404,13 +426,33 @@ async def test_many_who_connect_at_once_are_not_too_many(database: str) -> None:
         assert len(opened) == 2
         for one in opened:
             await one.close()
+        await eventually(lambda: connected(url, 0, headers))
+
+        async def streamed() -> int:
+            query = {"after": 0}
+            async with client.stream("GET", "/v1/stream", params=query, headers=headers) as answer:
+                if answer.is_success:
+                    holding.release()
+                    await let_go.wait()
+            return answer.status_code
+
+        holding, let_go = asyncio.Semaphore(0), asyncio.Event()
+        async with httpx.AsyncClient(base_url=url, timeout=SOON) as client:
+            asking = [asyncio.create_task(streamed()) for _ in range(8)]
+            await holding.acquire()
+            await holding.acquire()
+            await eventually(lambda: sum(one.done() for one in asking) == 6)
+            let_go.set()
+            statuses = await asyncio.gather(*asking)
+        assert sorted(statuses) == [200] * 2 + [503] * 6
+        await eventually(lambda: connected(url, 0, headers))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_USER_TIMEOUT")
 async def test_who_never_reads_loses_its_place(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.serving.UNREAD_SECONDS", 1.0)
+    monkeypatch.setattr("api.serving.UNREAD_SECONDS", 3.0)
     filling = {"text": "x" * 20_000}
     await record(database, *(ARun().started(metadata=filling) for _ in range(40)))
     with listening(api_settings(database)) as url, socketlib.socket() as peer:
@@ -421,8 +463,8 @@ async def test_who_never_reads_loses_its_place(
         await eventually(lambda: connected(url, 0))
 
 
-async def connected(url: str, connections: int) -> bool:
-    async with httpx.AsyncClient() as client:
+async def connected(url: str, connections: int, headers: dict[str, str] | None = None) -> bool:
+    async with httpx.AsyncClient(headers=headers) as client:
         metrics = (await client.get(f"{url}/metrics")).text
     return f"flowtrail_live_connections {float(connections)}\n" in metrics
 

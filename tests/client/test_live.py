@@ -262,6 +262,31 @@ def test_heartbeats_do_not_prolong_a_wait() -> None:
     assert 100 <= time.now - began <= 100 + LATE_BY
 
 
+class SlowSnapshot(httpx.SyncByteStream):
+    """A snapshot that comes in two parts, the first more than a second late."""
+
+    def __init__(self, time: FakeTime) -> None:
+        self._time = time
+
+    def __iter__(self) -> Iterator[bytes]:
+        ended = RunRead.model_validate(RUN_BODY | {"status": "completed"})
+        snapshot = Snapshot(seq=1, runs=[ended], steps=[]).model_dump_json()
+        text = f"id: 1\nevent: snapshot\ndata: {snapshot}\n\n".encode()
+        for part in (text[:40], text[40:]):
+            self._time.sleep(1.2)
+            yield part
+
+
+def test_a_wait_does_not_cut_what_it_waits_for() -> None:
+    time = FakeTime()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=SlowSnapshot(time)))
+    with TrackerClient(
+        "http://tracker.test", transport=transport, clock=time.clock, sleep=time.sleep
+    ) as client:
+        run = client.wait_for("01935f00-0000-7000-8000-000000000001", timeout=20)
+    assert run.status is RunStatus.COMPLETED
+
+
 def test_a_condition_that_an_ended_run_does_not_meet() -> None:
     ended = RunRead.model_validate(RUN_BODY | {"status": "completed", "from_history": True})
     with pytest.raises(Conflict, match="ended as completed; it will not be as the condition wants"):

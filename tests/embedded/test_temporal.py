@@ -119,7 +119,11 @@ def test_a_crash_at_the_start_is_told_by_its_beginning_and_tried_again(
     with EmbeddedTemporal.start(file, headless=True) as server:
         assert psutil.pid_exists(server.pid)
     assert "exit code 2; its output:\nfatal error: concurrent map" in caplog.text
+    assert "was never finished" in caplog.text
     assert len(caplog.text) < 5_000
+    assert len(list(folder.glob("temporal.db.unfinished-*"))) == 1
+    with EmbeddedTemporal.start(file, headless=True):
+        assert len(list(folder.glob("temporal.db.unfinished-*"))) == 1
 
 
 async def test_serves_what_the_tracker_records(temporal_client: Client) -> None:

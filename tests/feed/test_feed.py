@@ -390,7 +390,7 @@ async def test_what_was_told_of_an_erased_run_is_deleted(store: Database) -> Non
         again = await (await watching(feed, after=0)).until(2)
     assert "lovelace" not in last.text
     assert last.erases
-    assert [entry.seq for entry in again] == [2, 5]
+    assert [entry.run_id for entry in again] == [other.identity.id, run.identity.id]
     async with store.connection() as connection:
         cursor = await connection.execute("SELECT seq, data FROM flowtrail.change ORDER BY seq")
         rows = await cursor.fetchall()

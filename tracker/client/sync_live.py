@@ -78,14 +78,18 @@ class Live(ABC):
                         raise failed_stream(answer)
                     for text in answer.iter_text():
                         yield from watch.read(text)
+                        left = self._silence(deadline)
                         # Reading gives up after `silence`, however much of it is over by now.
-                        if self._silence(deadline) < silence - LATE_BY:
+                        if left <= 0 or (watch.resumable and left < silence - LATE_BY):
                             break
             except httpx.RequestError as error:
                 trouble = lost_connection(self._options.base_url, error)
             except TransientError as error:
                 trouble = error
-            self._sleep(min(watch.interrupted(trouble), max(0.0, self._silence(deadline))))
+            pause = watch.interrupted(trouble)
+            self._sleep(
+                pause if deadline is None else min(pause, max(0.0, self._silence(deadline)))
+            )
 
     def _silence(self, deadline: float | None) -> float:
         return SILENCE if deadline is None else min(SILENCE, deadline - self._clock())

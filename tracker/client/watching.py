@@ -64,6 +64,11 @@ class Watch:
             "timeout": httpx.Timeout(timeout, read=silence),
         }
 
+    @property
+    def resumable(self) -> bool:
+        """Whether the next connection goes on here: nothing is half read, and there is a place."""
+        return self._last_id is not None and not self._rest and not self._fields
+
     def read(self, text: str) -> Iterator[Change | Snapshot]:
         """Take in what has come; gives what the events tell that are complete by it.
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from tracker.embedded.process import ServerProcess, start_on_free_port
 
 if TYPE_CHECKING:
     import psutil
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_NAMESPACE = "default"
 
@@ -208,11 +212,16 @@ def _own(db_file: Path) -> DirectoryLock:
 
 
 def _begin(db_file: Path) -> None:
-    """Delete what a server left that died while it made its tables: none starts on that again."""
+    """Put aside what a server left that died while it made its tables: none starts on that again.
+    Not deleted, for it may be something else that somebody put there since."""
     unfinished = _unfinished(db_file)
-    if unfinished.exists():
+    if unfinished.exists() and db_file.exists():
+        aside = db_file.with_name(f"{db_file.name}.unfinished-{time.time_ns()}")
+        logger.warning("%s was never finished; it is %s now, and made anew", db_file, aside.name)
         for suffix in ("", "-wal", "-shm", "-journal"):
-            db_file.with_name(f"{db_file.name}{suffix}").unlink(missing_ok=True)
+            part = db_file.with_name(f"{db_file.name}{suffix}")
+            if part.exists():
+                part.rename(f"{aside}{suffix}")
     if not db_file.exists():
         unfinished.touch()
 

@@ -137,6 +137,9 @@ async def sequencer_session(options: DatabaseOptions) -> AsyncGenerator[Sequence
     async with dedicated(options) as connection:
         with translated():
             await connection.execute(_constant(f"SET idle_session_timeout = '{SILENT_SECONDS}s'"))
+            # Everything here is found by a key, and a plan is kept that may have been made while a
+            # table was nearly empty.
+            await connection.execute("SET enable_seqscan = off")
         yield SequencerSession(connection, options)
 
 

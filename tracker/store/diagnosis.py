@@ -252,7 +252,7 @@ async def _feed(connection: AsyncConnection, options: DatabaseOptions) -> Findin
         " ORDER BY id LIMIT 1"
     )
     try:
-        row = await (await connection.execute(query, [PATIENCE])).fetchone()
+        row = await (await connection.execute(query, [PATIENCE + ORDERED_WITHIN])).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return skipped("live feed", "this role may not read it")
     if row is not None and row["waits"] > ORDERED_WITHIN:

@@ -73,9 +73,9 @@ old AS (
     WHERE sequenced_at < clock_timestamp() - make_interval(secs => %(seconds)s)
 ),
 gone AS (
-    DELETE FROM {schema}.change c USING old
-    WHERE c.seq > (SELECT kept_after FROM {schema}.feed) AND c.seq <= old.seq
-    RETURNING c.seq
+    DELETE FROM {schema}.change
+    WHERE seq > (SELECT kept_after FROM {schema}.feed) AND seq <= (SELECT seq FROM old)
+    RETURNING seq
 ),
 noted AS (
     UPDATE {schema}.feed SET kept_after = old.seq FROM old WHERE old.seq IS NOT NULL
