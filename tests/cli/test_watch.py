@@ -59,6 +59,23 @@ def test_a_table_of_the_steps() -> None:
     assert "\x1b[31m" not in text
 
 
+def test_a_table_that_does_not_fit_shows_the_newest_steps() -> None:
+    view = RunView()
+    view.take(Snapshot(seq=0, runs=[RunRead(**run_as("running"))], steps=[]))
+    for minute in range(9):
+        began = NOON + timedelta(minutes=minute)
+        step = step_as(StepStatus.STARTED, scheduled_at=began).model_copy(
+            update={"name": f"step-{minute}"}
+        )
+        view.take(change(step=step))
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(view.table(3))
+    text = shown.get()
+    assert "… 6 earlier steps" in text
+    assert [n for n in range(9) if f"step-{n}" in text] == [6, 7, 8]
+
+
 def test_lines_end_with_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     ended = run_as("completed", finished_at=NOON + timedelta(seconds=9), from_history=True)
     events = [

@@ -14,7 +14,7 @@ import pytest
 from tests.api.conftest import api_settings
 from tests.api.over_http import listening, watched
 from tests.api.recorded import record
-from tests.client.conftest import FakeTime
+from tests.client.conftest import Caller, FakeTime
 from tests.client.scripted import RUN_BODY
 from tests.factories import ARun
 from tests.feed.test_feed import attempts_of
@@ -26,7 +26,14 @@ from tracker.client.watching import RunWatch, Watch
 from tracker.core.ids import Ref
 from tracker.core.status import RunStatus
 from tracker.embedded.ports import free_port
-from tracker.errors import ApiUnavailable, Conflict, InvalidRequest, NotFound, RunNotFinished
+from tracker.errors import (
+    ApiUnavailable,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RunNotFinished,
+    UnexpectedAnswer,
+)
 from tracker.models.feed import Change, Snapshot, StreamFrom
 from tracker.models.wire import RunRead
 
@@ -228,6 +235,28 @@ async def test_texts_with_what_others_take_for_the_end_of_a_line(
     assert told.runs[0].metadata == {"said": odd}
 
 
+EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
+
+
+async def test_a_page_in_place_of_the_feed(caller: Caller) -> None:
+    """As a wrong base_url gives."""
+
+    def page(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, html="<html>log in</html>")
+
+    with pytest.raises(UnexpectedAnswer, match="with a page, not with events; check base_url"):
+        await caller.call(page, "watch")
+
+
+def test_a_long_interruption_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch(StreamFrom(), retries=2)
+    list(watch.read("id: 7\n\n"))
+    for _ in range(9):
+        watch.interrupted(ApiUnavailable("gone", sent=False))
+    [line] = caplog.messages
+    assert line.startswith("nothing is heard of what is watched, trying on")
+
+
 class Heartbeats(httpx.SyncByteStream):
     """One every 15 s, as long as the client is ready to wait for it."""
 
@@ -248,7 +277,7 @@ def test_heartbeats_do_not_prolong_a_wait() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         patience = request.extensions["timeout"]["read"]
-        return httpx.Response(200, stream=Heartbeats(time, patience))
+        return httpx.Response(200, headers=EVENTS, stream=Heartbeats(time, patience))
 
     transport = httpx.MockTransport(answer)
     began = time.now
@@ -279,7 +308,9 @@ class SlowSnapshot(httpx.SyncByteStream):
 
 def test_a_wait_does_not_cut_what_it_waits_for() -> None:
     time = FakeTime()
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=SlowSnapshot(time)))
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(200, headers=EVENTS, stream=SlowSnapshot(time))
+    )
     with TrackerClient(
         "http://tracker.test", transport=transport, clock=time.clock, sleep=time.sleep
     ) as client:

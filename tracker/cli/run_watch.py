@@ -30,6 +30,8 @@ from tracker.models.feed import Change, Snapshot
 from tracker.models.wire import RunRead, StepState
 
 Told = Change | Snapshot
+HEAD_LINES = 4
+"""Of a terminal, not for steps: the run, what is left out, the header, the prompt."""
 
 
 def register(commands: typer.Typer) -> None:
@@ -153,12 +155,17 @@ class RunView:
         elif told.run is not None:
             self.run = told.run
 
-    def table(self) -> Group:
-        """What a terminal shows."""
+    def table(self, most: int | None = None) -> Group:
+        """What a terminal shows.
+
+        Args:
+            most: Steps, the newest of them; None: all.
+        """
+        earlier = 0 if most is None else max(0, len(self._steps) - most)
         table = Table(box=None, header_style="bold", pad_edge=False)
         for header in ("STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "NEXT TRY", "ERROR"):
             table.add_column(header, overflow="fold")
-        for step in self.steps:
+        for step in self.steps[earlier:]:
             error = None if step.error is None else step.error.message or step.error.type
             row = (
                 step.name,
@@ -170,7 +177,8 @@ class RunView:
                 error,
             )
             table.add_row(*(cell(value) for value in row))
-        return Group(self._head(), table)
+        shown = [Text(f"… {earlier} earlier steps")] if earlier else []
+        return Group(self._head(), *shown, table)
 
     def _head(self) -> Text:
         run = self.run
@@ -184,13 +192,15 @@ class RunView:
 
 
 def _draw(events: Iterable[Told]) -> None:
-    view = RunView()
-    with Live(view.table(), console=Console(), refresh_per_second=10) as live:
+    view, console = RunView(), Console()
+    with Live(view.table(), console=console, refresh_per_second=10) as live:
         for told in events:
             view.take(told)
-            live.update(view.table())
             if has_ended(told):
+                live.vertical_overflow = "visible"
+                live.update(view.table())
                 return
+            live.update(view.table(max(1, console.height - HEAD_LINES)))
 
 
 def _place(step: StepState) -> tuple[str, str]:

@@ -30,6 +30,8 @@ from tracker.models.wire import ErrorBody
 
 T = TypeVar("T")
 
+EVENTS = "text/event-stream"
+
 
 def read_answer(call: Call[T], response: httpx.Response) -> T:
     """What the call was made for.
@@ -53,9 +55,18 @@ def read_answer(call: Call[T], response: httpx.Response) -> T:
         ) from error
 
 
+def is_stream(response: httpx.Response) -> bool:
+    """Whether events follow; else read it, and raise `failed_stream`."""
+    return response.is_success and response.headers.get("Content-Type", "").startswith(EVENTS)
+
+
 def failed_stream(response: httpx.Response) -> TrackerError:
     """The API's error in place of a stream, as `read_answer` raises it."""
-    return _error(response)
+    if not response.is_success:
+        return _error(response)
+    return UnexpectedAnswer(
+        f"GET {response.url.path} was answered with a page, not with events; check base_url"
+    )
 
 
 @contextmanager

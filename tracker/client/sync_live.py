@@ -10,7 +10,7 @@ from typing import TypeVar, Unpack
 import httpx
 
 from tracker.client import live_calls as calls
-from tracker.client.answers import failed_stream
+from tracker.client.answers import failed_stream, is_stream
 from tracker.client.calls import Call, RunId
 from tracker.client.options import (
     ConnectionOptions,
@@ -73,7 +73,7 @@ class Live(ABC):
             try:
                 request = watch.request(self._options.timeout, silence)
                 with self._http.stream(**request) as answer:
-                    if not answer.is_success:
+                    if not is_stream(answer):
                         answer.read()
                         raise failed_stream(answer)
                     for text in answer.iter_text():

@@ -6,6 +6,7 @@ the next connection, and so misses nothing and tells nothing twice.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from tracker.client.answers import EVENTS
 from tracker.client.calls import Params, params
 from tracker.core.status import CLOSED_RUN_STATUSES, RunStatus
 from tracker.errors import (
@@ -25,10 +27,14 @@ from tracker.errors import (
 from tracker.models.feed import Change, Snapshot, StreamFrom
 from tracker.models.wire import RunRead
 
+logger = logging.getLogger(__name__)
+
 PATH = "/v1/stream"
 SILENCE = 45.0
 """Seconds without a word after which a connection counts as dead; the server speaks every 15."""
 LONGEST_PAUSE = 10.0
+TOLD_AFTER = 3
+"""Failures in a row after which a log line tells that a watch is interrupted."""
 
 Until = Callable[[RunRead], bool] | str | Collection[str]
 
@@ -52,7 +58,7 @@ class Watch:
 
     def request(self, timeout: float, silence: float = SILENCE) -> dict[str, Any]:
         """Keyword arguments for `stream` of either of httpx's clients."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        headers = {"Accept": EVENTS, "Cache-Control": "no-store"}
         if self._last_id is not None:
             headers["Last-Event-ID"] = self._last_id
         query: Params = params(self._asked)
@@ -114,6 +120,8 @@ class Watch:
         if not self._connected and self._failures >= self._retries:
             raise error
         self._failures += 1
+        if self._failures == TOLD_AFTER:
+            logger.warning("nothing is heard of what is watched, trying on: %s", error)
         asked = error.details.get("retry_after")
         longest = min(LONGEST_PAUSE, 0.25 * 2 ** min(self._failures, 10))
         return (asked if isinstance(asked, float) else 0.0) + random.uniform(0.0, longest)
