@@ -19,13 +19,13 @@ from api.flowflare.gate import INSIDE, ORIGIN
 from api.flowflare.requests import invalid
 from api.flowflare.service import Flowflare
 from api.flowflare.socket import TrackerSocket
-from api.live.socket import check_origin, foreign_page, is_foreign, refuse
+from api.live.socket import check_origin, foreign_page, is_foreign
 from api.routing import strict_json
 from tracker.errors import InvalidRequest, NotAllowed, NotAuthenticated, TrackerError
 from tracker.store.keys import Scope
 
 router = APIRouter(prefix=INSIDE, include_in_schema=False)
-_METHODS = ["GET", "POST", "PUT", "DELETE"]
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 
 Call = Callable[[Flowflare, Any, Caller, str], Awaitable[dict[str, Any]]]
 
@@ -80,9 +80,9 @@ async def workflows(request: Request, endpoint: str) -> Response:
     return await _answer(request, _WORKFLOWS.get(endpoint), "Not found", open_too=True)
 
 
-@router.api_route("/api/tracker-websocket", methods=["GET"])
+@router.api_route("/api/tracker-websocket", methods=_METHODS)
 async def no_upgrade(request: Request) -> Response:
-    """A plain GET of the socket."""
+    """A plain request to the socket."""
     return _json({"success": False, "error": "Expected Upgrade: websocket"}, 426)
 
 
@@ -99,7 +99,7 @@ async def socket(websocket: WebSocket) -> None:
             raise NotAllowed("this socket shows all runs, and the key is kept to some: use /v1/ws")
         services.live_connections.check()  # Again: others came meanwhile.
     except TrackerError as error:
-        await refuse(websocket, error)
+        await websocket.send_denial_response(_failure(error))
         return
     await TrackerSocket(websocket, services, caller, websocket.app.state.flowflare).serve()
 
@@ -115,8 +115,6 @@ async def _answer(
             return _json({"success": False, "error": unknown}, 404)
         text, body = _parsed(await request.body())
         return _json(await route[1](request.app.state.flowflare, body, caller, text), 200)
-    except NotAuthenticated:
-        return _json({"success": False, "error": "Unauthorized"}, 401)
     except ValidationError as error:
         return _failure(invalid(error))
     except TrackerError as error:
@@ -166,6 +164,8 @@ def _is_open(connection: HTTPConnection, services: Services) -> bool:
 
 
 def _failure(error: TrackerError) -> Response:
+    if isinstance(error, NotAuthenticated):
+        return _json({"success": False, "error": "Unauthorized"}, 401)
     status = int(status_of(error) or 500)
     if status == 422:
         status = 400

@@ -203,6 +203,10 @@ async def test_keys(flowflare: httpx.AsyncClient, secret: str) -> None:
         for path in paths:
             answer = await flowflare.post(path, content=b"{", headers={"X-API-Key": wrong})
             assert (answer.status_code, answer.json()) == (401, unauthorized)
+    patched = await flowflare.patch("/service/list-workflows", json={})
+    assert (patched.status_code, patched.json()["success"]) == (404, False)
+    plain = await flowflare.post("/api/tracker-websocket")
+    assert (plain.status_code, plain.json()["success"]) == (426, False)
     unknown = await flowflare.post("/service/anything", json={})
     assert unknown.status_code == 404
     assert unknown.json() == {"success": False, "error": "Unknown service endpoint"}

@@ -91,6 +91,8 @@ async def test_the_socket_with_a_key_in_its_path(
             async with connect(f"{base}/api/tracker-websocket"):
                 pass
         assert denied.value.response.status_code == 401
+        body = json.loads(denied.value.response.body)
+        assert body == {"success": False, "error": "Unauthorized"}
         async with connect(f"{base}/k/{secret}/api/tracker-websocket") as opened:
             assert (await frame(opened))["type"] == "initial_data"
     told = [record.getMessage() for record in caplog.records]
