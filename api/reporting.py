@@ -153,12 +153,18 @@ def _stored(value: Any, handling: Handling, role: Role) -> StoredPayload | None:
     verbatim = value if isinstance(value, Verbatim) else None
     value = value if verbatim is None else verbatim.value
     # As a Temporal run's: the list of the arguments.
-    encoded = json.dumps([value] if role == "input" else value, ensure_ascii=False)
-    stored = store_json(encoded.encode(), handling, role)
+    stored = store_json(_encoded([value] if role == "input" else value), handling, role)
     if verbatim is None or stored is None:
         return stored
     kept = stored.treatment is Treatment.FULL and stored.body is not None
     return replace(stored, data=verbatim.text.encode()) if kept else stored
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # Half a character, which JavaScript cuts emojis to.
+        return json.dumps(value).encode()
 
 
 def _failure(error: ReportedError | None, handling: Handling) -> Failure | None:

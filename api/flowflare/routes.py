@@ -25,7 +25,7 @@ from tracker.errors import InvalidRequest, NotAllowed, NotAuthenticated, Tracker
 from tracker.store.keys import Scope
 
 router = APIRouter(prefix=INSIDE, include_in_schema=False)
-_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"]
 
 Call = Callable[[Flowflare, Any, Caller, str], Awaitable[dict[str, Any]]]
 
@@ -66,7 +66,7 @@ _WORKFLOWS: dict[str, tuple[Scope, Call]] = {
 }
 
 
-@router.api_route("/service/{endpoint}", methods=_METHODS)
+@router.api_route("/service/{endpoint:path}", methods=_METHODS)
 async def service(request: Request, endpoint: str) -> Response:
     """Calls between services: always with a key."""
     return await _answer(
@@ -74,7 +74,7 @@ async def service(request: Request, endpoint: str) -> Response:
     )
 
 
-@router.api_route("/api/workflows/{endpoint}", methods=_METHODS)
+@router.api_route("/api/workflows/{endpoint:path}", methods=_METHODS)
 async def workflows(request: Request, endpoint: str) -> Response:
     """Reports, and queries of the dashboard."""
     return await _answer(request, _WORKFLOWS.get(endpoint), "Not found", open_too=True)
@@ -119,6 +119,8 @@ async def _answer(
         return _failure(invalid(error))
     except TrackerError as error:
         return _failure(error)
+    except (ValueError, RecursionError) as error:  # What JSON can say and we cannot keep.
+        return _failure(InvalidRequest(f"the body cannot be kept: {error}"))
 
 
 def _parsed(body: bytes) -> tuple[str, Any]:

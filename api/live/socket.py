@@ -72,7 +72,10 @@ def is_foreign(origin: str | None, connection: HTTPConnection, services: Service
     allowed = services.settings.allowed_origins
     if origin is None or origin in allowed or "*" in allowed:
         return False
-    return urlsplit(origin).netloc != connection.headers.get("host")
+    try:
+        return urlsplit(origin).netloc != connection.headers.get("host")
+    except ValueError:
+        return True
 
 
 def foreign_page(origin: str | None) -> NotAllowed:

@@ -64,14 +64,16 @@ def test_a_table_that_does_not_fit_shows_the_newest_steps() -> None:
     view.take(Snapshot(seq=0, runs=[RunRead(**run_as("running"))], steps=[]))
     for minute in range(9):
         began = NOON + timedelta(minutes=minute)
-        step = step_as(StepStatus.STARTED, scheduled_at=began).model_copy(
+        error = ErrorInfo(type="Long", message="no " * 50)
+        step = step_as(StepStatus.STARTED, scheduled_at=began, error=error).model_copy(
             update={"name": f"step-{minute}"}
         )
         view.take(change(step=step))
-    console = Console(width=160)
+    console = Console(width=80)
     with console.capture() as shown:
         console.print(view.table(3))
     text = shown.get()
+    assert len(text.splitlines()) == 3 + 3
     assert "… 6 earlier steps" in text
     assert [n for n in range(9) if f"step-{n}" in text] == [6, 7, 8]
 

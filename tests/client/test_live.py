@@ -248,6 +248,15 @@ async def test_a_page_in_place_of_the_feed(caller: Caller) -> None:
         await caller.call(page, "watch")
 
 
+def test_a_page_in_the_middle_is_an_interruption() -> None:
+    request = httpx.Request("GET", "http://tracker.test/v1/stream")
+    page = httpx.Response(200, html="<html>back soon</html>", request=request)
+    watch = Watch(StreamFrom(), retries=0)
+    assert isinstance(watch.refused(page), UnexpectedAnswer)
+    list(watch.read("id: 7\n\n"))
+    assert isinstance(watch.refused(page), ApiUnavailable)
+
+
 def test_a_long_interruption_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     watch = Watch(StreamFrom(), retries=2)
     list(watch.read("id: 7\n\n"))

@@ -162,9 +162,13 @@ class RunView:
             most: Steps, the newest of them; None: all.
         """
         earlier = 0 if most is None else max(0, len(self._steps) - most)
-        table = Table(box=None, header_style="bold", pad_edge=False)
+        # Where lines are counted, a step is one: its error gets what is left of it.
+        one = most is not None
+        table = Table(box=None, header_style="bold", pad_edge=False, expand=one)
         for header in ("STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "NEXT TRY", "ERROR"):
-            table.add_column(header, overflow="fold")
+            ratio = 1 if one and header == "ERROR" else None
+            overflow = "ellipsis" if one else "fold"
+            table.add_column(header, overflow=overflow, no_wrap=one, ratio=ratio)
         for step in self.steps[earlier:]:
             error = None if step.error is None else step.error.message or step.error.type
             row = (
@@ -178,7 +182,9 @@ class RunView:
             )
             table.add_row(*(cell(value) for value in row))
         shown = [Text(f"… {earlier} earlier steps")] if earlier else []
-        return Group(self._head(), *shown, table)
+        head = self._head()
+        head.no_wrap, head.overflow = one, "ellipsis" if one else "fold"
+        return Group(head, *shown, table)
 
     def _head(self) -> Text:
         run = self.run
@@ -197,7 +203,6 @@ def _draw(events: Iterable[Told]) -> None:
         for told in events:
             view.take(told)
             if has_ended(told):
-                live.vertical_overflow = "visible"
                 live.update(view.table())
                 return
             live.update(view.table(max(1, console.height - HEAD_LINES)))

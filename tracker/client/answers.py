@@ -56,7 +56,7 @@ def read_answer(call: Call[T], response: httpx.Response) -> T:
 
 
 def is_stream(response: httpx.Response) -> bool:
-    """Whether events follow; else read it, and raise `failed_stream`."""
+    """Whether events follow; else read it, and raise `Watch.refused`."""
     return response.is_success and response.headers.get("Content-Type", "").startswith(EVENTS)
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar, Unpack, cast
 import httpx
 
 from tracker.client import live_calls as calls
-from tracker.client.answers import failed_stream, is_stream
+from tracker.client.answers import is_stream
 from tracker.client.calls import Call, RunId
 from tracker.client.options import (
     ConnectionOptions,
@@ -54,7 +54,7 @@ class AsyncLive(ABC):
                 async with self._http.stream(**watch.request(self._options.timeout)) as answer:
                     if not is_stream(answer):
                         await answer.aread()
-                        raise failed_stream(answer)
+                        raise watch.refused(answer)
                     async for text in answer.aiter_text():
                         for told in watch.read(text):
                             yield told

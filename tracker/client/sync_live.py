@@ -10,7 +10,7 @@ from typing import TypeVar, Unpack
 import httpx
 
 from tracker.client import live_calls as calls
-from tracker.client.answers import failed_stream, is_stream
+from tracker.client.answers import is_stream
 from tracker.client.calls import Call, RunId
 from tracker.client.options import (
     ConnectionOptions,
@@ -29,7 +29,8 @@ from tracker.models.wire import RunRead
 T = TypeVar("T")
 
 LATE_BY = 1.0
-"""Seconds by which a wait may last longer than was asked for."""
+"""Seconds by which a wait may last longer than was asked for; up to `SILENCE` where the connection
+dies in the middle of an event."""
 
 
 class Live(ABC):
@@ -75,7 +76,7 @@ class Live(ABC):
                 with self._http.stream(**request) as answer:
                     if not is_stream(answer):
                         answer.read()
-                        raise failed_stream(answer)
+                        raise watch.refused(answer)
                     for text in answer.iter_text():
                         yield from watch.read(text)
                         left = self._silence(deadline)

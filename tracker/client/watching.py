@@ -14,13 +14,14 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from tracker.client.answers import EVENTS
+from tracker.client.answers import EVENTS, failed_stream
 from tracker.client.calls import Params, params
 from tracker.core.status import CLOSED_RUN_STATUSES, RunStatus
 from tracker.errors import (
     ApiUnavailable,
     Conflict,
     RunNotFinished,
+    TrackerError,
     TransientError,
     UnexpectedAnswer,
 )
@@ -104,6 +105,14 @@ class Watch:
             ) from error
         self._last_id = fields.get("id", self._last_id)
         return told
+
+    def refused(self, response: httpx.Response) -> TrackerError:
+        """The error for an answer, read, that is no stream. A page is of a wrong address at the
+        beginning, and later of a balancer, while the API is away."""
+        error = failed_stream(response)
+        if self._connected and isinstance(error, UnexpectedAnswer):
+            return ApiUnavailable(error.message, sent=True)
+        return error
 
     def interrupted(self, error: TransientError | None) -> float:
         """Seconds to wait before the next connection.

@@ -138,8 +138,10 @@ async def sequencer_session(options: DatabaseOptions) -> AsyncGenerator[Sequence
         with translated():
             await connection.execute(_constant(f"SET idle_session_timeout = '{SILENT_SECONDS}s'"))
             # Everything here is found by a key, and a plan is kept that may have been made while a
-            # table was nearly empty.
+            # table was nearly empty. Where one is scanned all the same, servers before 18 reckon
+            # with costs at which they would compile every round for seconds.
             await connection.execute("SET enable_seqscan = off")
+            await connection.execute("SET jit = off")
         yield SequencerSession(connection, options)
 
 

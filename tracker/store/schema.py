@@ -15,7 +15,7 @@ from tracker.errors import SchemaMismatch
 from tracker.store.blocking import Connection
 from tracker.store.database import AsyncConnection, DatabaseOptions
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 11))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 12))
 """Every revision that this version knows, oldest first."""
 
 REQUIRED_REVISION = REVISIONS[-1]

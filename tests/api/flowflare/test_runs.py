@@ -250,6 +250,9 @@ async def test_pages_of_others_where_no_key_is_asked_for(database: str) -> None:
         answer = await client.post("/api/workflows/query", json={}, headers=foreign)
         assert answer.status_code == 403
         assert "FLOWTRAIL_ALLOWED_ORIGINS" in answer.json()["error"]
+        for odd in ("http://[", "null", "https://"):
+            answer = await client.post("/api/workflows/query", json={}, headers={"Origin": odd})
+            assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64decode
 from typing import Any
 
 import httpx
@@ -263,6 +264,33 @@ async def test_what_is_not_json_stays_text(flowflare: httpx.AsyncClient) -> None
     )
     assert answer.status_code == 400
     assert "too large" in answer.json()["error"]
+
+
+async def test_half_a_character_is_kept(flowflare: httpx.AsyncClient) -> None:
+    """JavaScript cuts emojis in two. As bytes, for jsonb does not take it."""
+    run_id = await start(flowflare)
+    step = {"workflow_run_id": run_id, "step_name": "s", "status": "Completed"}
+    for index, state in enumerate(('{"text":"cut \\ud83d"}', '{"text":"cut \ud83d"}')):
+        body = {"type": "step_update", "step_update": {**step, "step_index": index, "state": state}}
+        answer = await flowflare.post("/api/workflows/update", content=json.dumps(body))
+        assert answer.status_code == 200, answer.text
+    shown = (await workflow(flowflare, run_id))["steps"]
+    assert [one["status"] for one in shown] == ["Completed"] * 2
+    native = (await flowflare.get(f"/v1/runs/{run_id}")).json()["steps"]
+    for step_id in [one["step_id"] for one in native]:
+        one = (await flowflare.get(f"/v1/runs/{run_id}/steps/{step_id}")).json()
+        kept = b64decode(one["output"]["base64"])
+        assert json.loads(kept) == {"text": "cut \ud83d"}
+
+
+@pytest.mark.parametrize("depth", range(900, 1010, 10))
+async def test_nesting_beyond_what_can_be_kept(flowflare: httpx.AsyncClient, depth: int) -> None:
+    run_id = await start(flowflare)
+    state = "[" * depth + "]" * depth
+    step = {"workflow_run_id": run_id, "step_name": "s", "step_index": 0, "status": "Completed"}
+    body = {"type": "step_update", "step_update": {**step, "state": state}}
+    answer = await flowflare.post("/api/workflows/update", json=body)
+    assert answer.status_code in (200, 400), answer.text
 
 
 async def test_tries_that_each_count_from_one(flowflare: httpx.AsyncClient) -> None:

@@ -43,7 +43,7 @@ moved AS (
            CASE WHEN t.kind = 'run' THEN t.data->>'ref_id' ELSE r.ref_id END,
            o.refs, t.status, t.at, t.data, t.report
     FROM taken t
-    CROSS JOIN {schema}.feed f
+    JOIN {schema}.feed f ON f.id = 1
     LEFT JOIN LATERAL (
         SELECT id, run_key, workflow_type, ref_type, ref_id FROM {schema}.run
         WHERE t.kind = 'step' AND namespace = t.namespace AND run_key = t.run_key LIMIT 1) r ON true
@@ -55,7 +55,7 @@ moved AS (
 ),
 counted AS (
     UPDATE {schema}.feed SET last_seq = last_seq + (SELECT count(*) FROM moved)
-    WHERE EXISTS (SELECT FROM moved)
+    WHERE id = 1 AND EXISTS (SELECT FROM moved)
     RETURNING last_seq
 )
 SELECT count(*) AS moved, max(pending_id) AS highest,
@@ -66,7 +66,7 @@ FROM moved
 -- Oldest first, a slice at a time; what is kept lies behind one seq. Erasing leaves holes.
 WITH next AS (
     SELECT c.seq, c.sequenced_at FROM {schema}.change c
-    WHERE c.seq > (SELECT kept_after FROM {schema}.feed) ORDER BY c.seq LIMIT %(limit)s
+    WHERE c.seq > (SELECT kept_after FROM {schema}.feed WHERE id = 1) ORDER BY c.seq LIMIT %(limit)s
 ),
 old AS (
     SELECT max(seq) AS seq FROM next
@@ -74,11 +74,12 @@ old AS (
 ),
 gone AS (
     DELETE FROM {schema}.change
-    WHERE seq > (SELECT kept_after FROM {schema}.feed) AND seq <= (SELECT seq FROM old)
+    WHERE seq > (SELECT kept_after FROM {schema}.feed WHERE id = 1) AND seq <= (SELECT seq FROM old)
     RETURNING seq
 ),
 noted AS (
-    UPDATE {schema}.feed SET kept_after = old.seq FROM old WHERE old.seq IS NOT NULL
+    UPDATE {schema}.feed SET kept_after = old.seq FROM old
+    WHERE id = 1 AND old.seq IS NOT NULL
 )
 SELECT count(*) AS forgotten FROM gone
 
@@ -86,7 +87,7 @@ SELECT count(*) AS forgotten FROM gone
 DELETE FROM {schema}.ticket WHERE expires_at < now()
 
 -- name: position
-SELECT last_seq, kept_after FROM {schema}.feed
+SELECT last_seq, kept_after FROM {schema}.feed WHERE id = 1
 
 -- name: pending
 -- What a snapshot already shows, though it gets its place in the order only later.
