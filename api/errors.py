@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from tracker.errors import (
@@ -146,6 +147,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here",
     }.get(status, str(error.detail))
     return error_response(status, code, message, "invalid", headers=error.headers)
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first, in a line, where no request of FastAPI's is."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message
 
 
 def _problem(problem: Mapping[str, Any]) -> dict[str, str]:

@@ -23,8 +23,8 @@ def serve(settings: ApiSettings) -> bool:
     """
     with tracing("flowtrail-api", enabled=settings.tracing) as spans:
         server = Server(server_config(settings, spans))
-        # What modules and routes are made of lives until the end. Left out, a full collection holds
-        # up 500 sockets for 0.1 s instead of 0.2 (`benchmarks.live`).
+        # What modules and routes are made of lives until the end. Left out, a full collection takes
+        # 0.1 s instead of 0.2 (timed in the API of `benchmarks.live`, with its 500 sockets).
         gc.collect()
         gc.freeze()
         # uvicorn logs why it cannot listen and exits; the command has something to add.
@@ -77,13 +77,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
-        if self.started and hasattr(
-            socket, "TCP_USER_TIMEOUT"
-        ):  # Linux. Connections have it from their listener.
-            for listener in (listener for server in self.servers for listener in server.sockets):
-                listener.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000)
-                )
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux alone has it.
+        if not self.started or option is None:
+            return
+        for server in self.servers:
+            for listener in server.sockets:  # Connections have it from theirs.
+                listener.setsockopt(socket.IPPROTO_TCP, option, int(UNREAD_SECONDS * 1000))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""

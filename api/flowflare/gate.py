@@ -78,12 +78,8 @@ def _is_native(path: str) -> bool:
 
 def _without_key(scope: Scope) -> Scope:
     """A mistyped path, which nothing is served at, may hold a key all the same."""
-    path = KEY.sub("/k/…", scope["path"])
-    return (
-        scope
-        if path == scope["path"]
-        else {**scope, "path": path, "raw_path": quote(path).encode()}
-    )
+    path, found = KEY.subn("/k/…", scope["path"])
+    return {**scope, "path": path, "raw_path": quote(path).encode()} if found else scope
 
 
 def _rewritten(scope: Scope, path: str, key: str | None) -> Scope:

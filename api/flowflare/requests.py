@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
+from api.errors import first_problem
 from api.flowflare.rendering import ABSENT
 from api.reporting import Verbatim
 from api.routing import strict_json
@@ -31,8 +32,6 @@ from tracker.models.wire import Name, RefId, RefType
 
 LIMIT_MAX = 100
 OFFSET_MAX = 10_000
-
-
 _ANY_TIME = TypeAdapter(datetime)
 
 
@@ -193,15 +192,7 @@ def _read(adapter: TypeAdapter[Any], body: Any) -> Any:
     try:
         return adapter.validate_python(body, strict=False)
     except ValidationError as error:
-        raise invalid(error) from error
-
-
-def invalid(error: ValidationError) -> InvalidRequest:
-    """What is wrong first, in a line."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return InvalidRequest(f"{field}: {message}" if field else message)
+        raise InvalidRequest(first_problem(error)) from error
 
 
 def halves(ref_type: str | None, ref_id: str | None) -> dict[str, str]:

@@ -14,9 +14,8 @@ from starlette.requests import HTTPConnection
 
 from api.auth import ANYBODY, Caller, check_scope, identify
 from api.deps import Services
-from api.errors import RETRY_AFTER_SECONDS, status_of
+from api.errors import RETRY_AFTER_SECONDS, first_problem, status_of
 from api.flowflare.gate import INSIDE, ORIGIN
-from api.flowflare.requests import invalid
 from api.flowflare.service import Flowflare
 from api.flowflare.socket import TrackerSocket
 from api.live.socket import check_origin, foreign_page, is_foreign
@@ -116,7 +115,7 @@ async def _answer(
         text, body = _parsed(await request.body())
         return _json(await route[1](request.app.state.flowflare, body, caller, text), 200)
     except ValidationError as error:
-        return _failure(invalid(error))
+        return _failure(InvalidRequest(first_problem(error)))
     except TrackerError as error:
         return _failure(error)
     except (ValueError, RecursionError) as error:  # What JSON can say and we cannot keep.

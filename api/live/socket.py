@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from api.auth import Caller, check_scope, identify
 from api.deps import Services
-from api.errors import RETRY_AFTER_SECONDS, error_response, status_of
+from api.errors import RETRY_AFTER_SECONDS, error_response, first_problem, status_of
 from api.live.connection import LiveConnection
 from api.live.watching import AGAIN_AFTER, HEARTBEAT, begin, permitted
 from tracker.errors import Conflict, InvalidRequest, NotAllowed, TrackerError, TransientError
@@ -212,14 +212,7 @@ def _failed(error: TrackerError, name: str | None) -> dict[str, Any]:
 
 def _wrong_frame(error: ValidationError, text: str | bytes) -> dict[str, Any]:
     """What is wrong with a frame, and the id in it, if it can be made out."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    told = {
-        "type": "error",
-        "error": InvalidRequest.code,
-        "message": f"{field}: {message}" if field else message,
-    }
+    told = {"type": "error", "error": InvalidRequest.code, "message": first_problem(error)}
     try:
         name = json.loads(text)["id"]
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -283,14 +283,16 @@ async def test_half_a_character_is_kept(flowflare: httpx.AsyncClient) -> None:
         assert json.loads(kept) == {"text": "cut \ud83d"}
 
 
-@pytest.mark.parametrize("depth", range(900, 1010, 10))
-async def test_nesting_beyond_what_can_be_kept(flowflare: httpx.AsyncClient, depth: int) -> None:
+async def test_nesting_beyond_what_can_be_kept(flowflare: httpx.AsyncClient) -> None:
+    """Some depths can be read and not be written: where the stack ends."""
     run_id = await start(flowflare)
-    state = "[" * depth + "]" * depth
     step = {"workflow_run_id": run_id, "step_name": "s", "step_index": 0, "status": "Completed"}
-    body = {"type": "step_update", "step_update": {**step, "state": state}}
-    answer = await flowflare.post("/api/workflows/update", json=body)
-    assert answer.status_code in (200, 400), answer.text
+    told: set[int] = set()
+    for depth in range(850, 1010):
+        update = {**step, "state": "[" * depth + "]" * depth}
+        body = {"type": "step_update", "step_update": update}
+        told.add((await flowflare.post("/api/workflows/update", json=body)).status_code)
+    assert told == {200, 400}
 
 
 async def test_tries_that_each_count_from_one(flowflare: httpx.AsyncClient) -> None:
